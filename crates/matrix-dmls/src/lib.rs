@@ -1,0 +1,17 @@
+//! Decentralised MLS.
+
+mod credential;
+mod crypto;
+mod error;
+mod ids;
+mod roster;
+mod serde_bytes_vec;
+mod wire;
+
+pub use crate::{
+    credential::{CredentialError, Device, Identity},
+    crypto::Secret,
+    error::MalformedError,
+    ids::{ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, NAMESPACE, NodeId},
+    roster::{Member, Roster},
+};
