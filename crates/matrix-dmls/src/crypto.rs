@@ -9,7 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use crate::{ids::HASH_LENGTH, wire::tls::Writer};
 
 /// A 32-byte secret that is erased when dropped and never printed.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; HASH_LENGTH]);
 
 impl Secret {

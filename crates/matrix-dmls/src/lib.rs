@@ -15,3 +15,6 @@ pub use crate::{
     ids::{ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, NAMESPACE, NodeId},
     roster::{Member, Roster},
 };
+mod schedule;
+mod storage;
+mod group { pub(crate) const CIPHERSUITE: openmls::prelude::Ciphersuite = openmls::prelude::Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519; }

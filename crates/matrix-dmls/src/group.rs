@@ -1,0 +1,427 @@
+//! A room's group: the graph of its epochs, and the verbs that work on it.
+//!
+//! Every verb takes `&self` and gives back [`GroupChanges`]; nothing changes until the caller has
+//! stored them and calls [`Group::apply`]. So an operation that fails, or whose changes cannot be
+//! stored, has not happened.
+
+mod changes;
+mod commit;
+mod error;
+mod external;
+mod found;
+mod hydrated;
+mod join;
+mod key_package;
+mod local;
+mod node;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub(crate) use self::hydrated::CIPHERSUITE;
+use self::commit::Parent;
+pub use self::{
+    changes::{GraphEntry, GroupChanges},
+    commit::CommitPlan,
+    error::GroupError,
+    external::PublicState,
+    join::WelcomeParts,
+    key_package::{OwnKeyPackage, new_key_package},
+    local::LocalMember,
+    node::{NewNode, NodeState, PendingCommit},
+};
+use crate::{
+    epoch_key::EpochKey,
+    extension::GroupExtension,
+    graph::{Graph, NodeStatus},
+    ids::NodeId,
+    record::{CommitRecord, ParentView, check_founding, check_well_formed},
+    roster::Roster,
+    schedule::Vault,
+    wire::CommitMessage,
+};
+
+/// At most this many children of one author on one parent are entered (protocol §9).
+const MAX_CHILDREN_PER_AUTHOR: usize = 4;
+
+/// One room's group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    room_id: String,
+    graph: Graph,
+    states: BTreeMap<NodeId, Arc<NodeState>>,
+    vaults: BTreeMap<NodeId, Vault>,
+    epoch_keys: BTreeMap<NodeId, Arc<EpochKey>>,
+    pending: BTreeMap<NodeId, Arc<PendingCommit>>,
+}
+
+/// What became of a commit that came from the room.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Received {
+    /// Its node was entered before. Nothing changes.
+    Known(NodeId),
+    /// It is our own pending commit, so the server has accepted it: call [`Group::accept`].
+    Own(NodeId),
+    /// Its epoch was entered.
+    Entered(NodeId, Box<GroupChanges>),
+    /// Its epoch cannot be entered, or not by this copy; the graph knows it (protocol §8).
+    Seen(NodeId, SeenBecause, Box<GroupChanges>),
+}
+
+/// Why a well-formed commit's epoch was not entered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SeenBecause {
+    /// The parent's state was erased, or we were never in it.
+    NoState,
+    /// The commit removes us.
+    RemovesUs,
+    /// Its author has made too many commits on that parent.
+    TooMany,
+    /// It cannot be processed, for this reason; another copy of it may be (protocol §2).
+    Inadmissible(GroupError),
+}
+
+impl Group {
+    /// A room's group of which nothing is known yet.
+    pub fn new(room_id: impl Into<String>) -> Self {
+        Self {
+            room_id: room_id.into(),
+            graph: Graph::new(),
+            states: BTreeMap::new(),
+            vaults: BTreeMap::new(),
+            epoch_keys: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
+    }
+
+    /// The room ID, which is the MLS group ID.
+    pub fn room_id(&self) -> &str {
+        &self.room_id
+    }
+
+    /// The graph of epochs.
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Tells the graph which founding commit the room names, and which anchor (protocol §6, §8).
+    pub fn set_root(&mut self, root: Option<NodeId>, anchor: Option<NodeId>) {
+        self.graph.set_root(root);
+        self.graph.set_anchor(anchor);
+    }
+
+    /// A node's state, while it is held.
+    pub fn state(&self, node: &NodeId) -> Option<&Arc<NodeState>> {
+        self.states.get(node)
+    }
+
+    /// A node's vault, while it is held.
+    pub fn vault(&self, node: &NodeId) -> Option<&Vault> {
+        self.vaults.get(node)
+    }
+
+    /// A node's epoch key, while it is held.
+    pub fn epoch_key(&self, node: &NodeId) -> Option<&Arc<EpochKey>> {
+        self.epoch_keys.get(node)
+    }
+
+    /// The nodes whose state is held.
+    pub fn entered(&self) -> impl Iterator<Item = NodeId> {
+        self.states.keys().copied()
+    }
+
+    /// Who is in an epoch, as far as that is known.
+    pub fn roster(&self, node: &NodeId) -> Option<Arc<Roster>> {
+        self.graph.roster_of(node)
+    }
+
+    /// Our commits that are not accepted yet.
+    pub fn pending(&self) -> impl Iterator<Item = &Arc<PendingCommit>> {
+        self.pending.values()
+    }
+
+    /// One of our commits that is not accepted yet.
+    pub fn pending_commit(&self, node: &NodeId) -> Option<&Arc<PendingCommit>> {
+        self.pending.get(node)
+    }
+
+    /// The tip that everybody should be on (protocol §8); perhaps one that we cannot enter.
+    pub fn chosen_tip(&self) -> Option<NodeId> {
+        self.graph.choose_tip()
+    }
+
+    /// The best tip that we can send on: the choice, confined to nodes whose state we hold.
+    pub fn sending_tip(&self) -> Option<NodeId> {
+        self.graph.choose_entered_tip(|node| self.states.contains_key(node))
+    }
+
+    /// Founds the group: makes its first commit, with the devices whose key packages are given, as
+    /// a pending one.
+    ///
+    /// # Errors
+    ///
+    /// When a key package is not valid, or two belong to one device.
+    pub fn found(
+        &self,
+        local: &LocalMember,
+        extension: &GroupExtension,
+        key_packages: Vec<Vec<u8>>,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let pending = found::found(&self.room_id, local, extension, key_packages)?;
+        Ok(Self::keep_pending(pending, None))
+    }
+
+    /// Makes a commit on an entered node, as a pending one.
+    ///
+    /// # Errors
+    ///
+    /// When the node's state is not held, or the plan cannot be carried out on it.
+    pub fn commit(
+        &self,
+        parent: NodeId,
+        local: &LocalMember,
+        plan: CommitPlan,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let (state, vault, record, roster) = self.parent(parent)?;
+        let parent = Parent {
+            node: Some(parent),
+            state,
+            vault,
+            roster: &roster,
+            confirmed_transcript_hash: Some(record.confirmed_transcript_hash),
+        };
+        let (pending, vault) = commit::commit(&parent, &self.room_id, local, plan)?;
+        Ok(Self::keep_pending(pending, parent.node.map(|node| (node, vault))))
+    }
+
+    /// Makes an external commit that adds ourselves, as a pending one (protocol §6). The parent's
+    /// record must be in the graph, or it will be an entrance of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the public state is not valid, or its rules do not let us in.
+    pub fn external_commit(
+        &self,
+        local: &LocalMember,
+        parent: PublicState<'_>,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let (pending, _) = external::external_commit(&self.room_id, local, parent)?;
+        Ok(Self::keep_pending(pending, None))
+    }
+
+    fn keep_pending(
+        pending: PendingCommit,
+        parent: Option<(NodeId, Vault)>,
+    ) -> (NodeId, GroupChanges) {
+        let node = pending.node.record.node;
+        let mut changes = GroupChanges::default();
+        changes.vaults.extend(parent.map(|(node, vault)| (node, Some(vault))));
+        changes.pending.insert(node, Some(Arc::new(pending)));
+        (node, changes)
+    }
+
+    /// The server has accepted our pending commit: its epoch is entered.
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::NotPending`] when there is none with this ID.
+    pub fn accept(&self, node: NodeId) -> Result<GroupChanges, GroupError> {
+        let pending = self.pending.get(&node).ok_or(GroupError::NotPending(node))?;
+        let new = &pending.node;
+        // Where the parent is not in the graph the roster has nothing to follow from.
+        let connected = new.record.parent.is_some_and(|p| self.graph.roster_of(&p).is_some());
+        let mut changes = GroupChanges::default();
+        changes.enter(new, (!connected).then(|| Arc::clone(&new.roster)));
+        changes.pending.insert(node, None);
+        Ok(changes)
+    }
+
+    /// Gives up a pending commit for good.
+    pub fn discard(&self, node: NodeId) -> GroupChanges {
+        GroupChanges { pending: [(node, None)].into(), ..GroupChanges::default() }
+    }
+
+    /// Takes a commit from the room: MLSMessage bytes and the parent's GroupContext from the same
+    /// event, of which the commit signs the hash.
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed or not well-formed (drop it), or its parent is not known (fetch that
+    /// first).
+    pub fn receive(&self, commit: &[u8], parent_context: &[u8]) -> Result<Received, GroupError> {
+        let message = CommitMessage::parse(commit)?;
+        if message.group_id() != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let node = message.node_id();
+        if self.graph.status(&node) == Some(NodeStatus::Entered) {
+            return Ok(Received::Known(node));
+        }
+        if self.pending.contains_key(&node) {
+            return Ok(Received::Own(node));
+        }
+        let Some(parent) = message.aad().parent else {
+            let (record, parent_roster) = check_founding(&message, parent_context)?;
+            let roster = Arc::new(record.roster_after(&parent_roster));
+            return Ok(self.see(record, SeenBecause::NoState, Some(roster)));
+        };
+        let (Some(parent_record), Some(parent_roster)) =
+            (self.graph.get(&parent), self.graph.roster_of(&parent))
+        else {
+            return Err(GroupError::UnknownParent(parent));
+        };
+        let view = ParentView {
+            node: Some(parent),
+            roster: &parent_roster,
+            confirmed_transcript_hash: Some(parent_record.confirmed_transcript_hash),
+        };
+        let record = check_well_formed(&message, parent_context, view)?;
+        match self.enter(parent, &parent_roster, &message, parent_context, &record) {
+            Ok(changes) => Ok(Received::Entered(node, Box::new(changes))),
+            Err(because) => Ok(self.see(record, because, None)),
+        }
+    }
+
+    fn enter(
+        &self,
+        parent: NodeId,
+        parent_roster: &Roster,
+        message: &CommitMessage,
+        parent_context: &[u8],
+        record: &CommitRecord,
+    ) -> Result<GroupChanges, SeenBecause> {
+        let (Some(state), Some(vault)) = (self.states.get(&parent), self.vaults.get(&parent)) else {
+            return Err(SeenBecause::NoState);
+        };
+        if record.removed.iter().any(|(leaf, _)| *leaf == state.own_leaf) {
+            return Err(SeenBecause::RemovesUs);
+        }
+        let author = record.author.member.device();
+        let entered_before = self
+            .graph
+            .children(&parent)
+            .filter(|child| self.graph.status(child) == Some(NodeStatus::Entered))
+            .filter_map(|child| self.graph.get(&child))
+            .filter(|sibling| sibling.author.member.device() == author)
+            .count();
+        if entered_before >= MAX_CHILDREN_PER_AUTHOR {
+            return Err(SeenBecause::TooMany);
+        }
+        // A context or tag that is not the parent's makes the commit inadmissible, not ill-formed:
+        // those who do not hold the parent's state could not tell.
+        if *parent_context != state.context
+            || message.aad().parent_tag != state.confirmation_tag
+        {
+            return Err(SeenBecause::Inadmissible(GroupError::Mls(
+                "made on another state of its parent".to_owned(),
+            )));
+        }
+        let (new, vault) = process::process(
+            state,
+            vault,
+            parent_roster,
+            &self.room_id,
+            message,
+            record.clone(),
+        )
+        .map_err(SeenBecause::Inadmissible)?;
+        let mut changes = GroupChanges::default();
+        changes.vaults.insert(parent, Some(vault));
+        changes.enter(&new, None);
+        Ok(changes)
+    }
+
+    fn see(
+        &self,
+        record: CommitRecord,
+        because: SeenBecause,
+        roster: Option<Arc<Roster>>,
+    ) -> Received {
+        let node = record.node;
+        let mut changes = GroupChanges::default();
+        if !self.graph.contains(&node) {
+            let entry =
+                GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
+            changes.records.insert(node, entry);
+        }
+        Received::Seen(node, because, Box::new(changes))
+    }
+
+    /// Joins by Welcome. Whether the signer may invite is the caller's to check.
+    ///
+    /// # Errors
+    ///
+    /// When the Welcome does not belong to the commit, is not for this key package, or the epoch is
+    /// not one of this protocol's. The key package is used up only by storing the changes.
+    pub fn join(
+        &self,
+        local: &LocalMember,
+        parts: WelcomeParts<'_>,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let mut new = join::join(&self.room_id, local, parts)?;
+        let node = new.record.node;
+        if let Some(known) = self.graph.get(&node) {
+            // Made from the parent's roster, so it says more than what a joiner can see.
+            new.record = Arc::clone(known);
+        }
+        let mut changes = GroupChanges::default();
+        let roster = Arc::clone(&new.roster);
+        changes.enter(&new, Some(roster));
+        Ok((node, changes))
+    }
+
+    /// The state, vault, record and roster to work on.
+    fn parent(
+        &self,
+        node: NodeId,
+    ) -> Result<(&NodeState, &Vault, &CommitRecord, Arc<Roster>), GroupError> {
+        let missing = GroupError::NoState(node);
+        match (
+            self.states.get(&node),
+            self.vaults.get(&node),
+            self.graph.get(&node),
+            self.graph.roster_of(&node),
+        ) {
+            (Some(state), Some(vault), Some(record), Some(roster)) => {
+                Ok((state, vault, record, roster))
+            }
+            _ => Err(missing),
+        }
+    }
+
+    /// Erases a node's state and vault; its record and its epoch key stay (protocol §9).
+    pub fn erase_state(&self, node: NodeId) -> GroupChanges {
+        GroupChanges {
+            states: [(node, None)].into(),
+            vaults: [(node, None)].into(),
+            ..GroupChanges::default()
+        }
+    }
+
+    /// Takes stored changes over.
+    pub fn apply(&mut self, changes: GroupChanges) {
+        for (node, entry) in changes.records {
+            if let Some(roster) = entry.roster {
+                self.graph.set_roster(node, roster);
+            }
+            self.graph.insert(entry.record, entry.status);
+        }
+        apply_to(&mut self.states, changes.states);
+        apply_to(&mut self.vaults, changes.vaults);
+        apply_to(&mut self.epoch_keys, changes.epoch_keys);
+        apply_to(&mut self.pending, changes.pending);
+    }
+}
+
+fn apply_to<T>(map: &mut BTreeMap<NodeId, T>, changes: BTreeMap<NodeId, Option<T>>) {
+    for (node, value) in changes {
+        match value {
+            Some(value) => map.insert(node, value),
+            None => map.remove(&node),
+        };
+    }
+}

@@ -1,0 +1,142 @@
+//! Making a commit.
+
+use std::sync::Arc;
+
+use openmls::prelude::{LeafNodeIndex, MlsMessageOut};
+use openmls_traits::OpenMlsProvider as _;
+use tls_codec::Serialize as _;
+
+use super::{
+    error::GroupError,
+    hydrated,
+    local::LocalMember,
+    node::{NodeState, PendingCommit},
+};
+use crate::{
+    crypto::sha256,
+    extension::GroupExtension,
+    ids::NodeId,
+    record::{ParentView, check_founding, check_well_formed},
+    roster::Roster,
+    schedule::Vault,
+    wire::{CommitAad, CommitMessage},
+};
+
+/// What a commit is to change. Removals come before additions, all in one commit; without any of
+/// them it only updates our own keys.
+#[derive(Clone, Debug, Default)]
+pub struct CommitPlan {
+    /// Leaves to remove.
+    pub remove: Vec<u32>,
+    /// Key packages (RFC 9420 §10, without MLSMessage around them) of those to add.
+    pub add: Vec<Vec<u8>>,
+    /// The extension to set. Only its history policy may differ from the current one (protocol §7).
+    pub extension: Option<GroupExtension>,
+    /// Whether to renew our own keys when the commit only adds. Without it, such a commit has no
+    /// update path, which saves O(members) in a freshly filled tree.
+    pub update: bool,
+    /// Losing tips that we know, at most 32 (protocol §8).
+    pub resolves: Vec<NodeId>,
+}
+
+/// The epoch to commit on.
+pub(super) struct Parent<'a> {
+    pub(super) node: Option<NodeId>,
+    pub(super) state: &'a NodeState,
+    pub(super) vault: &'a Vault,
+    pub(super) roster: &'a Roster,
+    pub(super) confirmed_transcript_hash: Option<[u8; 32]>,
+}
+
+/// Makes a commit and its child. Also gives the parent's vault, punctured where the child was
+/// derived.
+pub(super) fn commit(
+    parent: &Parent<'_>,
+    room_id: &str,
+    local: &LocalMember,
+    plan: CommitPlan,
+) -> Result<(PendingCommit, Vault), GroupError> {
+    if plan.remove.contains(&parent.state.own_leaf) {
+        return Err(GroupError::RemovesItself);
+    }
+    if let Some(blank) = plan.remove.iter().find(|leaf| parent.roster.get(**leaf).is_none()) {
+        return Err(GroupError::BlankLeaf(*blank));
+    }
+    let only_adds = plan.remove.is_empty() && plan.extension.is_none() && !plan.add.is_empty();
+    let path = plan.update || !only_adds;
+    let alone = parent.roster.len() - plan.remove.len() + plan.add.len() == 1;
+    let aad = CommitAad {
+        parent: parent.node,
+        parent_context_hash: sha256(&[&parent.state.context]),
+        parent_tag: parent.state.confirmation_tag.clone(),
+        resolves: plan.resolves,
+    };
+
+    let (provider, mut group) =
+        hydrated::hydrate(parent.state, parent.vault, room_id.as_bytes(), alone)?;
+    let (commit, welcome, group_info, tree) = hydrated::guarded(|| {
+        let key_packages = plan
+            .add
+            .iter()
+            .map(|bytes| hydrated::key_package(&provider, bytes))
+            .collect::<Result<Vec<_>, _>>()?;
+        group.set_aad(aad.to_bytes());
+        let mut builder = group
+            .commit_builder()
+            .consume_proposal_store(false)
+            .force_self_update(path)
+            .propose_removals(plan.remove.iter().copied().map(LeafNodeIndex::new))
+            .propose_adds(key_packages);
+        if let Some(extension) = &plan.extension {
+            builder = builder
+                .propose_group_context_extensions(hydrated::context_extensions(extension)?)
+                .map_err(GroupError::openmls)?;
+        }
+        let bundle = builder
+            .load_psks(provider.storage())
+            .map_err(GroupError::openmls)?
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(provider.rand(), provider.crypto(), local, |_| true)
+            .map_err(GroupError::openmls)?
+            .stage_commit(&provider)
+            .map_err(GroupError::openmls)?;
+        let (commit, welcome, group_info) = bundle.into_messages();
+        group.merge_pending_commit(&provider).map_err(GroupError::openmls)?;
+        Ok((
+            to_bytes(&commit)?,
+            welcome.as_ref().map(to_bytes).transpose()?,
+            to_bytes(&group_info.ok_or(GroupError::StateMissing)?)?,
+            group.export_ratchet_tree().tls_serialize_detached().map_err(GroupError::openmls)?,
+        ))
+    })?;
+
+    // Our own commit goes through the same gate as everybody's, before it leaves.
+    let message = CommitMessage::parse(&commit)?;
+    let record = match parent.node {
+        None => check_founding(&message, &parent.state.context)?.0,
+        Some(_) => {
+            let view = ParentView {
+                node: parent.node,
+                roster: parent.roster,
+                confirmed_transcript_hash: parent.confirmed_transcript_hash,
+            };
+            check_well_formed(&message, &parent.state.context, view)?
+        }
+    };
+    let roster = Arc::new(record.roster_after(parent.roster));
+    let (node, vault) = hydrated::dehydrate(provider, &group, record, roster)?;
+    let pending = PendingCommit {
+        node,
+        commit,
+        parent_context: parent.state.context.clone(),
+        welcome,
+        group_info,
+        tree,
+    };
+    Ok((pending, vault.ok_or(GroupError::StateMissing)?))
+}
+
+pub(super) fn to_bytes(message: &MlsMessageOut) -> Result<Vec<u8>, GroupError> {
+    message.tls_serialize_detached().map_err(GroupError::openmls)
+}

@@ -1,0 +1,118 @@
+//! Joining by external commit (protocol §6, RFC 9420 §12.4.3.2).
+
+use std::sync::Arc;
+
+use openmls::prelude::{
+    LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, ProposalStore, PublicGroup,
+    RatchetTreeIn, VerifiableGroupInfo,
+};
+use openmls_traits::OpenMlsProvider as _;
+use tls_codec::{DeserializeBytes as _, Serialize as _};
+
+use super::{
+    commit::to_bytes, error::GroupError, hydrated, local::LocalMember, node::PendingCommit,
+};
+use crate::{
+    crypto::sha256,
+    ids::NodeId,
+    record::{ParentView, check_well_formed},
+    roster::Roster,
+    schedule::{Operation, Provider},
+    wire::{CommitAad, CommitMessage, GroupInfo},
+};
+
+/// What an external commit starts from: an epoch's public state.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicState<'a> {
+    /// The epoch.
+    pub node: NodeId,
+    /// Its GroupInfo with the external_pub extension, as MLSMessage, without tree.
+    pub group_info: &'a [u8],
+    /// Its ratchet tree.
+    pub tree: &'a [u8],
+    /// The GroupContext, which the GroupInfo must contain.
+    pub confirmed_transcript_hash: [u8; 32],
+}
+
+/// Makes an external commit that adds ourselves (and removes our old leaf if it has the same
+/// signature key). Also gives the roster of the parent.
+pub(super) fn external_commit(
+    room_id: &str,
+    local: &LocalMember,
+    parent: PublicState<'_>,
+) -> Result<(PendingCommit, Roster), GroupError> {
+    let info = GroupInfo::parse(parent.group_info)?;
+    if info.context().group_id() != room_id.as_bytes() {
+        return Err(GroupError::WrongRoom);
+    }
+    if info.context().confirmed_transcript_hash() != parent.confirmed_transcript_hash {
+        return Err(GroupError::WelcomeMismatch);
+    }
+    let parent_context = info.context().as_bytes().to_vec();
+    let aad = CommitAad {
+        parent: Some(parent.node),
+        parent_context_hash: sha256(&[&parent_context]),
+        parent_tag: info.confirmation_tag().to_vec(),
+        resolves: Vec::new(),
+    };
+
+    let provider = Provider::new(Operation::default());
+    let (group, roster, commit, group_info, tree) = hydrated::guarded(|| {
+        let tree = || {
+            RatchetTreeIn::tls_deserialize_exact_bytes(parent.tree).map_err(GroupError::openmls)
+        };
+        // OpenMLS does not show the tree to an external joiner, so it is read on the side.
+        let scratch = Provider::new(Operation::default());
+        let (public, _) = PublicGroup::from_external(
+            scratch.crypto(),
+            scratch.storage(),
+            tree()?,
+            group_info(parent.group_info)?,
+            ProposalStore::new(),
+        )
+        .map_err(GroupError::openmls)?;
+        let roster = hydrated::roster(public.members())?;
+        let (group, bundle) = MlsGroup::external_commit_builder()
+            .with_ratchet_tree(tree()?)
+            .with_config(hydrated::join_config())
+            .with_aad(aad.to_bytes())
+            .skip_lifetime_validation()
+            .build_group(&provider, group_info(parent.group_info)?, local.credential())
+            .map_err(GroupError::openmls)?
+            .leaf_node_parameters(
+                LeafNodeParameters::builder().with_capabilities(hydrated::capabilities()).build(),
+            )
+            .load_psks(provider.storage())
+            .map_err(GroupError::openmls)?
+            .create_group_info(true)
+            .use_ratchet_tree_extension(false)
+            .build(provider.rand(), provider.crypto(), local, |_| true)
+            .map_err(GroupError::openmls)?
+            .finalize(&provider)
+            .map_err(GroupError::openmls)?;
+        let (commit, _, info) = bundle.into_messages();
+        let tree =
+            group.export_ratchet_tree().tls_serialize_detached().map_err(GroupError::openmls)?;
+        let info = to_bytes(&info.ok_or(GroupError::StateMissing)?)?;
+        Ok((group, roster, to_bytes(&commit)?, info, tree))
+    })?;
+
+    let message = CommitMessage::parse(&commit)?;
+    let view = ParentView {
+        node: Some(parent.node),
+        roster: &roster,
+        confirmed_transcript_hash: Some(parent.confirmed_transcript_hash),
+    };
+    let record = check_well_formed(&message, &parent_context, view)?;
+    let new_roster = Arc::new(record.roster_after(&roster));
+    let (node, _) = hydrated::dehydrate(provider, &group, record, new_roster)?;
+    Ok((PendingCommit { node, commit, parent_context, welcome: None, group_info, tree }, roster))
+}
+
+fn group_info(bytes: &[u8]) -> Result<VerifiableGroupInfo, GroupError> {
+    let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes).map_err(GroupError::openmls)?;
+    match message.extract() {
+        MlsMessageBodyIn::GroupInfo(info) => Ok(info),
+        _ => Err(GroupError::Mls("not a GroupInfo".to_owned())),
+    }
+}

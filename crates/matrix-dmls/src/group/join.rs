@@ -1,0 +1,129 @@
+//! Joining by Welcome (protocol §6, RFC 9420 §12.4.3.1).
+
+use std::sync::Arc;
+
+use openmls::prelude::{
+    MlsMessageBodyIn, MlsMessageIn, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
+};
+use openmls_traits::OpenMlsProvider as _;
+use tls_codec::{DeserializeBytes as _, Serialize as _};
+
+use super::{error::GroupError, hydrated, key_package::OwnKeyPackage, local::LocalMember, node::NewNode};
+use crate::{
+    record::{Author, CommitRecord},
+    schedule::{Operation, Provider},
+    wire::{CommitMessage, CommitSender, GroupContext, transcript},
+};
+
+/// A Welcome with all that it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct WelcomeParts<'a> {
+    /// MLSMessage(Welcome), at least with our own secrets in it.
+    pub welcome: &'a [u8],
+    /// The ratchet tree of the epoch.
+    pub tree: &'a [u8],
+    /// The commit that made the epoch, MLSMessage(PublicMessage), from the room.
+    pub commit: &'a [u8],
+    /// The GroupContext of that commit's parent, from the same event.
+    pub parent_context: &'a [u8],
+    /// Our key package, which the Welcome was made for.
+    pub key_package: &'a OwnKeyPackage,
+}
+
+/// Joins. The key package is used up by this exactly when the result is stored.
+pub(super) fn join(
+    room_id: &str,
+    local: &LocalMember,
+    parts: WelcomeParts<'_>,
+) -> Result<NewNode, GroupError> {
+    let commit = CommitMessage::parse(parts.commit)?;
+    let aad = commit.aad();
+    if commit.group_id() != room_id.as_bytes() {
+        return Err(GroupError::WrongRoom);
+    }
+    // The parent's GroupContext is only what the author signed the hash of.
+    if crate::crypto::sha256(&[parts.parent_context]) != aad.parent_context_hash {
+        return Err(GroupError::WelcomeMismatch);
+    }
+    let parent_context = GroupContext::parse(parts.parent_context)?;
+    let confirmed = transcript::confirmed(
+        &transcript::interim(parent_context.confirmed_transcript_hash(), &aad.parent_tag),
+        commit.confirmed_transcript_hash_input(),
+    );
+
+    let provider = Provider::new(Operation {
+        entries: parts.key_package.private.clone(),
+        ..Operation::default()
+    });
+    let group = hydrated::guarded(|| {
+        let message = MlsMessageIn::tls_deserialize_exact_bytes(parts.welcome)
+            .map_err(GroupError::openmls)?;
+        let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
+            return Err(GroupError::WelcomeMismatch);
+        };
+        let tree =
+            RatchetTreeIn::tls_deserialize_exact_bytes(parts.tree).map_err(GroupError::openmls)?;
+        let processed =
+            ProcessedWelcome::new_from_welcome(&provider, &hydrated::join_config(), welcome)
+                .map_err(|error| match error {
+                    openmls::prelude::WelcomeError::NoMatchingKeyPackage => {
+                        GroupError::NoMatchingKeyPackage
+                    }
+                    other => GroupError::openmls(other),
+                })?;
+        // So that a server cannot pair a Welcome with another epoch.
+        let info = processed.unverified_group_info();
+        let context = info.group_context();
+        if context.group_id().as_slice() != room_id.as_bytes()
+            || context.confirmed_transcript_hash() != confirmed
+            || context.epoch().as_u64() != commit.epoch() + 1
+        {
+            return Err(GroupError::WelcomeMismatch);
+        }
+        let staged: StagedWelcome = openmls::prelude::JoinBuilder::new(&provider, processed)
+            .with_ratchet_tree(tree)
+            .skip_lifetime_validation()
+            .build()
+            .map_err(GroupError::openmls)?;
+        staged.into_group(&provider).map_err(GroupError::openmls)
+    })?;
+    if hydrated::confirmation_tag(&group)? != commit.confirmation_tag() {
+        return Err(GroupError::WelcomeMismatch);
+    }
+
+    let roster = Arc::new(hydrated::roster(group.members())?);
+    let own_leaf = group.own_leaf_index().u32();
+    if roster.get(own_leaf).is_none_or(|member| **member != local.member()) {
+        return Err(GroupError::WelcomeMismatch);
+    }
+    let context =
+        group.export_group_context().tls_serialize_detached().map_err(GroupError::openmls)?;
+    let extension = GroupContext::parse(&context)?.extension().clone();
+    // We do not know the parent's tree, so nor what the commit removed; as the oldest node that we
+    // know it is never a candidate in a choice, which is all that the record's changes are for.
+    let CommitSender::Member(author) = commit.sender() else {
+        return Err(GroupError::WelcomeMismatch);
+    };
+    let member = roster.get(author).ok_or(GroupError::WelcomeMismatch)?;
+    let record = CommitRecord {
+        node: commit.node_id(),
+        parent: aad.parent,
+        epoch: context_epoch(&commit),
+        author: Author { leaf: Some(author), member: Arc::clone(member) },
+        removed: Vec::new(),
+        added: Vec::new(),
+        updated: None,
+        confirmed_transcript_hash: confirmed,
+        extension,
+        resolves: aad.resolves.clone(),
+    };
+    let (mut node, _) = hydrated::dehydrate(provider, &group, record, roster)?;
+    // With these keys and the recorded Welcome, punctured epochs could be derived again.
+    let state = Arc::make_mut(&mut node.state);
+    state.entries.remove_key_packages();
+    Ok(node)
+}
+
+fn context_epoch(commit: &CommitMessage) -> u64 {
+    commit.epoch().saturating_add(1)
+}

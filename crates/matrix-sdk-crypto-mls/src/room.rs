@@ -1,0 +1,131 @@
+//! What the machine knows of a room, beside its group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matrix_dmls::{Device, NodeId};
+use ruma::{
+    OwnedEventId, OwnedUserId, UserId,
+    events::room::{history_visibility::HistoryVisibility, member::MembershipState},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{trust::Verdict, types::events::GroupEventContent};
+
+/// Plain data, stored as one value per room.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoomView {
+    /// Once a room has been seen as MLS it stays MLS (protocol §11).
+    pub mls_since: Option<MlsSince>,
+    /// An encryption event that tried to turn MLS off.
+    pub downgrade_attempt: Option<OwnedEventId>,
+    /// Who created the room.
+    pub creator: Option<OwnedUserId>,
+    /// Everybody's membership, as far as it was seen.
+    pub members: BTreeMap<OwnedUserId, MembershipState>,
+    /// The application has given the complete member list since we joined.
+    pub members_complete: bool,
+    /// Who may read what; `shared` until an event says otherwise.
+    pub history_visibility: Option<HistoryVisibility>,
+    /// How often the keys are to be renewed, in milliseconds.
+    pub rotation_period_ms: Option<u64>,
+    /// How often the keys are to be renewed, in messages.
+    pub rotation_period_msgs: Option<u64>,
+    /// The state event that names the group, and its sender.
+    pub group: Option<(OwnedUserId, GroupEventContent)>,
+    /// Until when no commit of ours is tried, in milliseconds since 1970: the server refused one.
+    pub commits_refused_until: u64,
+    /// We joined by a last-resort key package, so we have to update our keys first.
+    pub must_update: bool,
+    /// When our keys were last renewed on the branch in use, in milliseconds since 1970.
+    pub updated_at: u64,
+    /// When a claim of a device's key package failed, in milliseconds since 1970.
+    pub failed_claims: BTreeMap<String, u64>,
+    /// How far each leaf's owner could be trusted when an epoch with it was entered.
+    #[serde(with = "verdicts")]
+    pub verdicts: BTreeMap<Device, Verdict>,
+    /// By epoch, the generation that our next message gets.
+    pub generations: BTreeMap<NodeId, u32>,
+    /// By epoch, the event that carries its commit.
+    pub commit_events: BTreeMap<NodeId, OwnedEventId>,
+    /// The epoch that was ours first: an entrance that is in use is never replaced by another.
+    pub entrance: Option<NodeId>,
+}
+
+/// What made a room an MLS room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MlsSince {
+    /// The algorithm.
+    pub algorithm: String,
+    /// Who sent the event that names it: that user's device founds the group.
+    pub sender: OwnedUserId,
+}
+
+impl RoomView {
+    /// The users whose devices are to be in the group (protocol §5).
+    pub fn wanted_users(&self) -> impl Iterator<Item = &UserId> {
+        let invited_too = self.history_visibility != Some(HistoryVisibility::Joined);
+        self.members.iter().filter_map(move |(user, membership)| match membership {
+            MembershipState::Join => Some(&**user),
+            MembershipState::Invite if invited_too => Some(&**user),
+            _ => None,
+        })
+    }
+
+    /// Whether there is evidence that the user is not, or no longer, in the room.
+    pub fn is_gone(&self, user: &str) -> bool {
+        let Ok(user) = <&UserId>::try_from(user) else {
+            // Nobody with an ID that is none can be in a room.
+            return true;
+        };
+        match self.members.get(user) {
+            Some(MembershipState::Join) => false,
+            Some(MembershipState::Invite) => {
+                self.history_visibility == Some(HistoryVisibility::Joined)
+            }
+            Some(_) => true,
+            None => self.members_complete,
+        }
+    }
+
+    /// Whether the user has joined.
+    pub fn is_joined(&self, user: &str) -> bool {
+        <&UserId>::try_from(user)
+            .is_ok_and(|user| self.members.get(user) == Some(&MembershipState::Join))
+    }
+
+    /// Whether the user has joined or is invited.
+    pub fn may_join(&self, user: &UserId) -> bool {
+        matches!(
+            self.members.get(user),
+            Some(MembershipState::Join | MembershipState::Invite)
+        )
+    }
+
+    /// All whose devices the OlmMachine has to know.
+    pub fn tracked_users(&self) -> BTreeSet<OwnedUserId> {
+        self.wanted_users().map(ToOwned::to_owned).collect()
+    }
+}
+
+/// Maps with structs as keys are not JSON; written as a list.
+mod verdicts {
+    use std::collections::BTreeMap;
+
+    use matrix_dmls::Device;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::trust::Verdict;
+
+    pub(super) fn serialize<S: Serializer>(
+        map: &BTreeMap<Device, Verdict>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Device, Verdict>, D::Error> {
+        Vec::deserialize(deserializer).map(|list| list.into_iter().collect())
+    }
+}

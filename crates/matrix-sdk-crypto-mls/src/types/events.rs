@@ -1,0 +1,15 @@
+//! The contents of this protocol's events, one type per file.
+
+mod base64;
+mod commit;
+mod group;
+mod message;
+mod welcome;
+
+pub use self::{
+    base64::Bytes,
+    commit::{CommitEventContent, MediaFile},
+    group::GroupEventContent,
+    message::MlsEncryptedEventContent,
+    welcome::{SharedWelcome, ToDeviceWelcomeEventContent},
+};
