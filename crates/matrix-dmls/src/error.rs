@@ -19,6 +19,12 @@ pub enum MalformedError {
     /// A version, type or enum value that this protocol does not have.
     #[error("a version or type that this protocol does not have")]
     Unsupported,
+    /// Something stands twice where it may stand once.
+    #[error("something is there twice")]
+    Duplicate,
+    /// A required extension is not there.
+    #[error("a required extension is missing")]
+    Missing,
     /// A string is not UTF-8, or longer than the Matrix specification allows.
     #[error("a string is not valid")]
     String,

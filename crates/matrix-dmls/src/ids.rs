@@ -112,3 +112,9 @@ id32! {
     /// 32 random bytes that tell one founding of a room's group from another (protocol §6).
     InstanceId
 }
+
+id32! {
+    /// The name of a key package: the RefHash of its bytes (RFC 9420 §5.2), see
+    /// [`key_package_ref`](crate::key_package_ref).
+    KeyPackageRef
+}

@@ -133,6 +133,11 @@ impl<'a> Reader<'a> {
         self.opaque()?.try_into().map_err(|_| MalformedError::Length)
     }
 
+    /// What was read since `start`, an earlier copy of this reader.
+    pub(crate) fn since(&self, start: Self) -> &'a [u8] {
+        start.0.get(..start.0.len().saturating_sub(self.0.len())).unwrap_or_default()
+    }
+
     /// Requires that everything has been read.
     pub(crate) const fn finish(self) -> Result<(), MalformedError> {
         if self.0.is_empty() { Ok(()) } else { Err(MalformedError::TrailingBytes) }
