@@ -15,13 +15,14 @@ mod key_package;
 mod local;
 mod node;
 mod process;
+
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub(crate) use self::hydrated::CIPHERSUITE;
 use self::commit::Parent;
+pub(crate) use self::hydrated::CIPHERSUITE;
 pub use self::{
     changes::{GraphEntry, GroupChanges},
     commit::CommitPlan,
@@ -33,14 +34,15 @@ pub use self::{
     node::{NewNode, NodeState, PendingCommit},
 };
 use crate::{
-    epoch_key::EpochKey,
+    authenticated_data::MessageAad,
+    epoch_key::{DecryptedMessage, EpochKey, MessageSender},
     extension::GroupExtension,
     graph::{Graph, NodeStatus},
     ids::NodeId,
     record::{CommitRecord, ParentView, check_founding, check_well_formed},
     roster::Roster,
     schedule::Vault,
-    wire::CommitMessage,
+    wire::commit::CommitMessage,
 };
 
 /// At most this many children of one author on one parent are entered (protocol §9).
@@ -187,15 +189,9 @@ impl Group {
         plan: CommitPlan,
     ) -> Result<(NodeId, GroupChanges), GroupError> {
         let (state, vault, record, roster) = self.parent(parent)?;
-        let parent = Parent {
-            node: Some(parent),
-            state,
-            vault,
-            roster: &roster,
-            confirmed_transcript_hash: Some(record.confirmed_transcript_hash),
-        };
-        let (pending, vault) = commit::commit(&parent, &self.room_id, local, plan)?;
-        Ok(Self::keep_pending(pending, parent.node.map(|node| (node, vault))))
+        let on = Parent { record: Some(record), state, vault, roster: &roster };
+        let (pending, vault) = commit::commit(&on, &self.room_id, local, plan)?;
+        Ok(Self::keep_pending(pending, Some((parent, vault))))
     }
 
     /// Makes an external commit that adds ourselves, as a pending one (protocol §6). The parent's
@@ -265,7 +261,8 @@ impl Group {
             return Ok(Received::Own(node));
         }
         let Some(parent) = message.aad().parent else {
-            let (record, parent_roster) = check_founding(&message, parent_context)?;
+            let (record, parent_roster) =
+                check_founding(&message, parent_context, self.room_id.as_bytes())?;
             let roster = Arc::new(record.roster_after(&parent_roster));
             return Ok(self.see(record, SeenBecause::NoState, Some(roster)));
         };
@@ -274,11 +271,7 @@ impl Group {
         else {
             return Err(GroupError::UnknownParent(parent));
         };
-        let view = ParentView {
-            node: Some(parent),
-            roster: &parent_roster,
-            confirmed_transcript_hash: Some(parent_record.confirmed_transcript_hash),
-        };
+        let view = ParentView::new(self.room_id.as_bytes(), parent_record, &parent_roster);
         let record = check_well_formed(&message, parent_context, view)?;
         match self.enter(parent, &parent_roster, &message, parent_context, &record) {
             Ok(changes) => Ok(Received::Entered(node, Box::new(changes))),
@@ -294,41 +287,27 @@ impl Group {
         parent_context: &[u8],
         record: &CommitRecord,
     ) -> Result<GroupChanges, SeenBecause> {
-        let (Some(state), Some(vault)) = (self.states.get(&parent), self.vaults.get(&parent)) else {
+        let (Some(state), Some(vault)) = (self.states.get(&parent), self.vaults.get(&parent))
+        else {
             return Err(SeenBecause::NoState);
         };
         if record.removed.iter().any(|(leaf, _)| *leaf == state.own_leaf) {
             return Err(SeenBecause::RemovesUs);
         }
         let author = record.author.member.device();
-        let entered_before = self
-            .graph
-            .children(&parent)
-            .filter(|child| self.graph.status(child) == Some(NodeStatus::Entered))
-            .filter_map(|child| self.graph.get(&child))
-            .filter(|sibling| sibling.author.member.device() == author)
-            .count();
-        if entered_before >= MAX_CHILDREN_PER_AUTHOR {
+        if self.graph.entered_children_by(&parent, author) >= MAX_CHILDREN_PER_AUTHOR {
             return Err(SeenBecause::TooMany);
         }
         // A context or tag that is not the parent's makes the commit inadmissible, not ill-formed:
         // those who do not hold the parent's state could not tell.
-        if *parent_context != state.context
-            || message.aad().parent_tag != state.confirmation_tag
-        {
+        if *parent_context != state.context || message.aad().parent_tag != state.confirmation_tag {
             return Err(SeenBecause::Inadmissible(GroupError::Mls(
                 "made on another state of its parent".to_owned(),
             )));
         }
-        let (new, vault) = process::process(
-            state,
-            vault,
-            parent_roster,
-            &self.room_id,
-            message,
-            record.clone(),
-        )
-        .map_err(SeenBecause::Inadmissible)?;
+        let (new, vault) =
+            process::process(state, vault, parent_roster, &self.room_id, message, record.clone())
+                .map_err(SeenBecause::Inadmissible)?;
         let mut changes = GroupChanges::default();
         changes.vaults.insert(parent, Some(vault));
         changes.enter(&new, None);
@@ -344,8 +323,7 @@ impl Group {
         let node = record.node;
         let mut changes = GroupChanges::default();
         if !self.graph.contains(&node) {
-            let entry =
-                GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
+            let entry = GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
             changes.records.insert(node, entry);
         }
         Received::Seen(node, because, Box::new(changes))
@@ -372,6 +350,47 @@ impl Group {
         let roster = Arc::clone(&new.roster);
         changes.enter(&new, Some(roster));
         Ok((node, changes))
+    }
+
+    /// Encrypts a message in an epoch. The generation must never be used twice, so it has to be
+    /// durable before this is called.
+    ///
+    /// # Errors
+    ///
+    /// When the epoch's key or state is not held, or the message is too long.
+    pub fn encrypt(
+        &self,
+        node: NodeId,
+        local: &LocalMember,
+        generation: u32,
+        tips: Vec<NodeId>,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, GroupError> {
+        let key = self.epoch_keys.get(&node).ok_or(GroupError::NoEpochKey(node))?;
+        let state = self.states.get(&node).ok_or(GroupError::NoState(node))?;
+        let sender = MessageSender {
+            leaf: state.own_leaf,
+            generation,
+            signer: local.signing_key(),
+            reuse_guard: random()?,
+        };
+        Ok(key.encrypt(&sender, &MessageAad::new(node, tips)?, plaintext)?)
+    }
+
+    /// Decrypts a message in the epoch that it names. Consumes nothing; who the Matrix sender is and
+    /// whether the message is a replay is the caller's to check (protocol §4, §7).
+    ///
+    /// # Errors
+    ///
+    /// [`GroupError::NoEpochKey`] when the epoch's key is not held, else why it cannot be read.
+    pub fn decrypt(&self, message: &[u8]) -> Result<DecryptedMessage, GroupError> {
+        let header = crate::epoch_key::peek(message)?;
+        if header.group_id != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let node = header.aad.epoch();
+        let key = self.epoch_keys.get(&node).ok_or(GroupError::NoEpochKey(node))?;
+        Ok(key.decrypt(message)?)
     }
 
     /// The state, vault, record and roster to work on.
@@ -406,7 +425,7 @@ impl Group {
     pub fn apply(&mut self, changes: GroupChanges) {
         for (node, entry) in changes.records {
             if let Some(roster) = entry.roster {
-                self.graph.set_roster(node, roster);
+                self.graph.set_roster(node, entry.record.epoch, roster);
             }
             self.graph.insert(entry.record, entry.status);
         }
@@ -415,6 +434,11 @@ impl Group {
         apply_to(&mut self.epoch_keys, changes.epoch_keys);
         apply_to(&mut self.pending, changes.pending);
     }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], GroupError> {
+    use openmls_traits::random::OpenMlsRand as _;
+    openmls_rust_crypto::RustCrypto::default().random_array().map_err(GroupError::openmls)
 }
 
 fn apply_to<T>(map: &mut BTreeMap<NodeId, T>, changes: BTreeMap<NodeId, Option<T>>) {

@@ -1,27 +1,45 @@
 //! Decentralised MLS.
 
+mod authenticated_data;
 mod credential;
 mod crypto;
+mod epoch_key;
 mod error;
 mod extension;
+mod graph;
+mod group;
 mod ids;
 mod record;
 mod roster;
+mod schedule;
 mod serde_bytes_vec;
-
+mod storage;
 mod wire;
 
 pub use crate::{
+    authenticated_data::MessageAad,
     credential::{CredentialError, Device, Identity},
     crypto::Secret,
+    epoch_key::{
+        DecryptError, DecryptedMessage, EncryptError, EpochKey, EpochKeyParts, GENERATION_LIMIT,
+        MAX_MESSAGE_LENGTH, MessageHeader, MessageSender, peek,
+    },
     error::MalformedError,
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
+    graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
+    group::{
+        CommitPlan, GraphEntry, Group, GroupChanges, GroupError, LocalMember, NewNode, NodeState,
+        OwnKeyPackage, PendingCommit, PublicState, Received, SeenBecause, WelcomeParts,
+        new_key_package,
+    },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
         NodeId,
     },
     record::{Author, CommitRecord, IllFormed, ParentView, check_founding, check_well_formed},
     roster::{Member, Roster},
+    schedule::{Pprf, Punctured, Vault},
+    storage::{Entries, StorageError},
     wire::{
         aad::{CommitAad, MAX_RESOLVES},
         commit::{CommitMessage, CommitSender, MAX_COMMIT_BYTES, UpdatePath},
@@ -35,6 +53,3 @@ pub use crate::{
         welcome::{MAX_WELCOME_BYTES, Welcome},
     },
 };
-mod schedule;
-mod storage;
-mod group { pub(crate) const CIPHERSUITE: openmls::prelude::Ciphersuite = openmls::prelude::Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519; }

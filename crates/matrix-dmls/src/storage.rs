@@ -55,9 +55,24 @@ impl TryFrom<u8> for Table {
     fn try_from(number: u8) -> Result<Self, StorageError> {
         use Table::*;
         [
-            JoinConfig, OwnLeafNodes, ProposalRefs, Proposal, Tree, InterimTranscriptHash, Context,
-            ConfirmationTag, GroupState, MessageSecrets, ResumptionPskStore, OwnLeafIndex,
-            EpochSecrets, SignatureKeyPair, EncryptionKeyPair, EpochKeyPairs, KeyPackage, Psk,
+            JoinConfig,
+            OwnLeafNodes,
+            ProposalRefs,
+            Proposal,
+            Tree,
+            InterimTranscriptHash,
+            Context,
+            ConfirmationTag,
+            GroupState,
+            MessageSecrets,
+            ResumptionPskStore,
+            OwnLeafIndex,
+            EpochSecrets,
+            SignatureKeyPair,
+            EncryptionKeyPair,
+            EpochKeyPairs,
+            KeyPackage,
+            Psk,
         ]
         .into_iter()
         .find(|table| *table as u8 == number)
@@ -318,7 +333,10 @@ impl StorageProvider<V> for Storage {
         self.delete(Table::GroupState, group_id)
     }
 
-    fn signature_key_pair<Key: traits::SignaturePublicKey<V>, Entity: traits::SignatureKeyPair<V>>(
+    fn signature_key_pair<
+        Key: traits::SignaturePublicKey<V>,
+        Entity: traits::SignatureKeyPair<V>,
+    >(
         &self,
         key: &Key,
     ) -> Result<Option<Entity>, StorageError> {

@@ -60,11 +60,7 @@ impl GroupChanges {
         let id = node.record.node;
         self.records.insert(
             id,
-            GraphEntry {
-                record: Arc::clone(&node.record),
-                status: NodeStatus::Entered,
-                roster,
-            },
+            GraphEntry { record: Arc::clone(&node.record), status: NodeStatus::Entered, roster },
         );
         self.states.insert(id, Some(Arc::clone(&node.state)));
         self.vaults.insert(id, Some(node.vault.clone()));

@@ -16,10 +16,10 @@ use crate::{
     crypto::sha256,
     extension::GroupExtension,
     ids::NodeId,
-    record::{ParentView, check_founding, check_well_formed},
+    record::{CommitRecord, ParentView, check_founding, check_well_formed},
     roster::Roster,
     schedule::Vault,
-    wire::{CommitAad, CommitMessage},
+    wire::{aad::CommitAad, commit::CommitMessage},
 };
 
 /// What a commit is to change. Removals come before additions, all in one commit; without any of
@@ -41,11 +41,11 @@ pub struct CommitPlan {
 
 /// The epoch to commit on.
 pub(super) struct Parent<'a> {
-    pub(super) node: Option<NodeId>,
+    /// Its record; none of a founder's epoch 0, which is no node.
+    pub(super) record: Option<&'a CommitRecord>,
     pub(super) state: &'a NodeState,
     pub(super) vault: &'a Vault,
     pub(super) roster: &'a Roster,
-    pub(super) confirmed_transcript_hash: Option<[u8; 32]>,
 }
 
 /// Makes a commit and its child. Also gives the parent's vault, punctured where the child was
@@ -66,9 +66,9 @@ pub(super) fn commit(
     let path = plan.update || !only_adds;
     let alone = parent.roster.len() - plan.remove.len() + plan.add.len() == 1;
     let aad = CommitAad {
-        parent: parent.node,
+        parent: parent.record.map(|record| record.node),
         parent_context_hash: sha256(&[&parent.state.context]),
-        parent_tag: parent.state.confirmation_tag.clone(),
+        parent_tag: parent.state.confirmation_tag,
         resolves: plan.resolves,
     };
 
@@ -113,14 +113,11 @@ pub(super) fn commit(
 
     // Our own commit goes through the same gate as everybody's, before it leaves.
     let message = CommitMessage::parse(&commit)?;
-    let record = match parent.node {
-        None => check_founding(&message, &parent.state.context)?.0,
-        Some(_) => {
-            let view = ParentView {
-                node: parent.node,
-                roster: parent.roster,
-                confirmed_transcript_hash: parent.confirmed_transcript_hash,
-            };
+    let group_id = room_id.as_bytes();
+    let record = match parent.record {
+        None => check_founding(&message, &parent.state.context, group_id)?.0,
+        Some(record) => {
+            let view = ParentView::new(group_id, record, parent.roster);
             check_well_formed(&message, &parent.state.context, view)?
         }
     };

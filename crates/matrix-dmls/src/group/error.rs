@@ -2,6 +2,7 @@
 
 use crate::{
     credential::CredentialError,
+    epoch_key::{DecryptError, EncryptError},
     error::MalformedError,
     ids::NodeId,
     record::IllFormed,
@@ -57,6 +58,12 @@ pub enum GroupError {
     /// The commit was processed on this node before, and its secret is erased.
     #[error("punctured: this commit was processed here before")]
     Punctured,
+    /// The message cannot be decrypted.
+    #[error(transparent)]
+    Decrypt(#[from] DecryptError),
+    /// The message cannot be encrypted.
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
     /// OpenMLS refused; the text is its reason.
     #[error("MLS refused: {0}")]
     Mls(String),

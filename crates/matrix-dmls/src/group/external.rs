@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use openmls::prelude::{
     LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, ProposalStore, PublicGroup,
-    RatchetTreeIn, VerifiableGroupInfo,
+    RatchetTreeIn, group_info::VerifiableGroupInfo,
 };
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{DeserializeBytes as _, Serialize as _};
@@ -13,25 +13,21 @@ use super::{
     commit::to_bytes, error::GroupError, hydrated, local::LocalMember, node::PendingCommit,
 };
 use crate::{
-    crypto::sha256,
-    ids::NodeId,
-    record::{ParentView, check_well_formed},
+    record::{CommitRecord, ParentView, check_well_formed},
     roster::Roster,
     schedule::{Operation, Provider},
-    wire::{CommitAad, CommitMessage, GroupInfo},
+    wire::{aad::CommitAad, commit::CommitMessage, group_info::GroupInfo},
 };
 
 /// What an external commit starts from: an epoch's public state.
 #[derive(Clone, Copy, Debug)]
 pub struct PublicState<'a> {
-    /// The epoch.
-    pub node: NodeId,
+    /// The epoch's record.
+    pub record: &'a CommitRecord,
     /// Its GroupInfo with the external_pub extension, as MLSMessage, without tree.
     pub group_info: &'a [u8],
     /// Its ratchet tree.
     pub tree: &'a [u8],
-    /// The GroupContext, which the GroupInfo must contain.
-    pub confirmed_transcript_hash: [u8; 32],
 }
 
 /// Makes an external commit that adds ourselves (and removes our old leaf if it has the same
@@ -42,25 +38,24 @@ pub(super) fn external_commit(
     parent: PublicState<'_>,
 ) -> Result<(PendingCommit, Roster), GroupError> {
     let info = GroupInfo::parse(parent.group_info)?;
-    if info.context().group_id() != room_id.as_bytes() {
+    if info.context.group_id != room_id.as_bytes() {
         return Err(GroupError::WrongRoom);
     }
-    if info.context().confirmed_transcript_hash() != parent.confirmed_transcript_hash {
+    if info.context.confirmed_transcript_hash != Some(parent.record.confirmed_transcript_hash) {
         return Err(GroupError::WelcomeMismatch);
     }
-    let parent_context = info.context().as_bytes().to_vec();
+    let parent_context = info.context.as_bytes().to_vec();
     let aad = CommitAad {
-        parent: Some(parent.node),
-        parent_context_hash: sha256(&[&parent_context]),
-        parent_tag: info.confirmation_tag().to_vec(),
+        parent: Some(parent.record.node),
+        parent_context_hash: info.context.hash(),
+        parent_tag: info.confirmation_tag,
         resolves: Vec::new(),
     };
 
     let provider = Provider::new(Operation::default());
     let (group, roster, commit, group_info, tree) = hydrated::guarded(|| {
-        let tree = || {
-            RatchetTreeIn::tls_deserialize_exact_bytes(parent.tree).map_err(GroupError::openmls)
-        };
+        let tree =
+            || RatchetTreeIn::tls_deserialize_exact_bytes(parent.tree).map_err(GroupError::openmls);
         // OpenMLS does not show the tree to an external joiner, so it is read on the side.
         let scratch = Provider::new(Operation::default());
         let (public, _) = PublicGroup::from_external(
@@ -98,11 +93,7 @@ pub(super) fn external_commit(
     })?;
 
     let message = CommitMessage::parse(&commit)?;
-    let view = ParentView {
-        node: Some(parent.node),
-        roster: &roster,
-        confirmed_transcript_hash: Some(parent.confirmed_transcript_hash),
-    };
+    let view = ParentView::new(room_id.as_bytes(), parent.record, &roster);
     let record = check_well_formed(&message, &parent_context, view)?;
     let new_roster = Arc::new(record.roster_after(&roster));
     let (node, _) = hydrated::dehydrate(provider, &group, record, new_roster)?;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use openmls::prelude::{GroupId, Lifetime, MlsGroup, MlsGroupCreateConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY};
-use openmls_traits::OpenMlsProvider as _;
+use openmls::prelude::{
+    GroupId, Lifetime, MlsGroup, MlsGroupCreateConfig, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
+};
 use tls_codec::Serialize as _;
 
 use super::{
@@ -45,23 +46,18 @@ pub(super) fn found(
     )
     .map_err(GroupError::openmls)?;
 
-    let context =
-        group.export_group_context().tls_serialize_detached().map_err(GroupError::openmls)?;
+    let context = group
+        .public_group()
+        .group_context()
+        .tls_serialize_detached()
+        .map_err(GroupError::openmls)?;
     let confirmation_tag = hydrated::confirmation_tag(&group)?;
-    let outcome = provider
-        .finish(group.epoch_authenticator().as_slice())
-        .ok_or(GroupError::StateMissing)?;
+    let outcome =
+        provider.finish(group.epoch_authenticator().as_slice()).ok_or(GroupError::StateMissing)?;
     // Epoch 0 is nobody's node: it lives for the length of this function.
-    let state =
-        NodeState { entries: outcome.entries, own_leaf: 0, context, confirmation_tag };
+    let state = NodeState { entries: outcome.entries, own_leaf: 0, context, confirmation_tag };
     let roster: Roster = [(0, Arc::new(local.member()))].into_iter().collect();
-    let parent = Parent {
-        node: None,
-        state: &state,
-        vault: &outcome.vault,
-        roster: &roster,
-        confirmed_transcript_hash: None,
-    };
+    let parent = Parent { record: None, state: &state, vault: &outcome.vault, roster: &roster };
     let plan = CommitPlan { add: key_packages, update: true, ..CommitPlan::default() };
     let (pending, _) = commit::commit(&parent, room_id, local, plan)?;
     Ok(pending)

@@ -37,7 +37,7 @@ pub(super) fn capabilities() -> Capabilities {
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
         Some(&[CIPHERSUITE]),
-        Some(&[ExtensionType::Unknown(EXTENSION_TYPE)]),
+        Some(&[ExtensionType::Unknown(EXTENSION_TYPE), ExtensionType::LastResort]),
         None,
         Some(&[CredentialType::Basic]),
     )
@@ -75,9 +75,7 @@ pub(super) fn key_package(provider: &Provider, bytes: &[u8]) -> Result<KeyPackag
 
 /// Runs a step of OpenMLS. It has assertions that bad input may reach; a panic there must not take
 /// the application down, and cannot tear anything: the operation's provider is dropped.
-pub(super) fn guarded<T>(
-    step: impl FnOnce() -> Result<T, GroupError>,
-) -> Result<T, GroupError> {
+pub(super) fn guarded<T>(step: impl FnOnce() -> Result<T, GroupError>) -> Result<T, GroupError> {
     catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(GroupError::Panicked))
 }
 
@@ -130,12 +128,14 @@ pub(super) fn dehydrate(
     record: CommitRecord,
     roster: Arc<Roster>,
 ) -> Result<(NewNode, Option<Vault>), GroupError> {
-    let context =
-        group.export_group_context().tls_serialize_detached().map_err(GroupError::openmls)?;
+    let context = group
+        .public_group()
+        .group_context()
+        .tls_serialize_detached()
+        .map_err(GroupError::openmls)?;
     let confirmation_tag = confirmation_tag(group)?;
-    let outcome = provider
-        .finish(group.epoch_authenticator().as_slice())
-        .ok_or(GroupError::StateMissing)?;
+    let outcome =
+        provider.finish(group.epoch_authenticator().as_slice()).ok_or(GroupError::StateMissing)?;
     let state = NodeState {
         entries: outcome.entries,
         own_leaf: group.own_leaf_index().u32(),
@@ -160,9 +160,8 @@ pub(super) fn dehydrate(
 }
 
 /// The confirmation tag of the group's epoch.
-pub(super) fn confirmation_tag(group: &MlsGroup) -> Result<Vec<u8>, GroupError> {
-    let encoded =
-        group.confirmation_tag().tls_serialize_detached().map_err(GroupError::openmls)?;
+pub(super) fn confirmation_tag(group: &MlsGroup) -> Result<[u8; 32], GroupError> {
+    let encoded = group.confirmation_tag().tls_serialize_detached().map_err(GroupError::openmls)?;
     let mut reader = crate::wire::tls::Reader::new(&encoded);
-    Ok(reader.opaque()?.to_vec())
+    Ok(reader.opaque_array()?)
 }

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
 };
-use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{DeserializeBytes as _, Serialize as _};
 
-use super::{error::GroupError, hydrated, key_package::OwnKeyPackage, local::LocalMember, node::NewNode};
+use super::{
+    error::GroupError, hydrated, key_package::OwnKeyPackage, local::LocalMember, node::NewNode,
+};
 use crate::{
     record::{Author, CommitRecord},
     schedule::{Operation, Provider},
-    wire::{CommitMessage, CommitSender, GroupContext, transcript},
+    wire::{
+        commit::{CommitMessage, CommitSender},
+        group_context::GroupContext,
+        transcript::{confirmed_transcript_hash, interim_transcript_hash},
+    },
 };
 
 /// A Welcome with all that it needs.
@@ -38,16 +43,19 @@ pub(super) fn join(
 ) -> Result<NewNode, GroupError> {
     let commit = CommitMessage::parse(parts.commit)?;
     let aad = commit.aad();
+    let epoch = commit.epoch().saturating_add(1);
     if commit.group_id() != room_id.as_bytes() {
         return Err(GroupError::WrongRoom);
     }
     // The parent's GroupContext is only what the author signed the hash of.
-    if crate::crypto::sha256(&[parts.parent_context]) != aad.parent_context_hash {
+    let parent_context = GroupContext::parse(parts.parent_context)?;
+    if parent_context.hash() != aad.parent_context_hash {
         return Err(GroupError::WelcomeMismatch);
     }
-    let parent_context = GroupContext::parse(parts.parent_context)?;
-    let confirmed = transcript::confirmed(
-        &transcript::interim(parent_context.confirmed_transcript_hash(), &aad.parent_tag),
+    let parent_hash = parent_context.confirmed_transcript_hash;
+    let parent_hash = parent_hash.as_ref().map_or(&[][..], <[u8; 32]>::as_slice);
+    let confirmed = confirmed_transcript_hash(
+        &interim_transcript_hash(parent_hash, &aad.parent_tag),
         commit.confirmed_transcript_hash_input(),
     );
 
@@ -76,7 +84,7 @@ pub(super) fn join(
         let context = info.group_context();
         if context.group_id().as_slice() != room_id.as_bytes()
             || context.confirmed_transcript_hash() != confirmed
-            || context.epoch().as_u64() != commit.epoch() + 1
+            || context.epoch().as_u64() != epoch
         {
             return Err(GroupError::WelcomeMismatch);
         }
@@ -87,7 +95,7 @@ pub(super) fn join(
             .map_err(GroupError::openmls)?;
         staged.into_group(&provider).map_err(GroupError::openmls)
     })?;
-    if hydrated::confirmation_tag(&group)? != commit.confirmation_tag() {
+    if hydrated::confirmation_tag(&group)? != *commit.confirmation_tag() {
         return Err(GroupError::WelcomeMismatch);
     }
 
@@ -96,9 +104,12 @@ pub(super) fn join(
     if roster.get(own_leaf).is_none_or(|member| **member != local.member()) {
         return Err(GroupError::WelcomeMismatch);
     }
-    let context =
-        group.export_group_context().tls_serialize_detached().map_err(GroupError::openmls)?;
-    let extension = GroupContext::parse(&context)?.extension().clone();
+    let context = group
+        .public_group()
+        .group_context()
+        .tls_serialize_detached()
+        .map_err(GroupError::openmls)?;
+    let extension = GroupContext::parse(&context)?.extension;
     // We do not know the parent's tree, so nor what the commit removed; as the oldest node that we
     // know it is never a candidate in a choice, which is all that the record's changes are for.
     let CommitSender::Member(author) = commit.sender() else {
@@ -108,7 +119,7 @@ pub(super) fn join(
     let record = CommitRecord {
         node: commit.node_id(),
         parent: aad.parent,
-        epoch: context_epoch(&commit),
+        epoch,
         author: Author { leaf: Some(author), member: Arc::clone(member) },
         removed: Vec::new(),
         added: Vec::new(),
@@ -122,8 +133,4 @@ pub(super) fn join(
     let state = Arc::make_mut(&mut node.state);
     state.entries.remove_key_packages();
     Ok(node)
-}
-
-fn context_epoch(commit: &CommitMessage) -> u64 {
-    commit.epoch().saturating_add(1)
 }

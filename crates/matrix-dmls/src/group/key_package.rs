@@ -10,9 +10,10 @@ use super::{
     local::LocalMember,
 };
 use crate::{
+    ids::KeyPackageRef,
     schedule::{Operation, Provider},
     storage::Entries,
-    wire::key_package_ref,
+    wire::key_package::key_package_ref,
 };
 
 /// A key package of ours with its private keys, which are erased in the transaction of the join.
@@ -21,8 +22,8 @@ pub struct OwnKeyPackage {
     /// The KeyPackage, TLS-encoded, without MLSMessage around it: for publishing.
     #[serde(with = "crate::serde_bytes_vec")]
     pub key_package: Vec<u8>,
-    /// Its KeyPackageRef (RFC 9420 §5.2).
-    pub reference: [u8; 32],
+    /// Its name.
+    pub reference: KeyPackageRef,
     /// Whether it may be used more than once, when no one-time package is left.
     pub last_resort: bool,
     /// OpenMLS's entries: the private keys.
@@ -35,7 +36,10 @@ pub struct OwnKeyPackage {
 /// # Errors
 ///
 /// When the machine has no randomness.
-pub fn new_key_package(local: &LocalMember, last_resort: bool) -> Result<OwnKeyPackage, GroupError> {
+pub fn new_key_package(
+    local: &LocalMember,
+    last_resort: bool,
+) -> Result<OwnKeyPackage, GroupError> {
     let provider = Provider::new(Operation::default());
     let mut builder = KeyPackage::builder()
         .key_package_lifetime(Lifetime::init(0, u64::MAX))
@@ -46,8 +50,7 @@ pub fn new_key_package(local: &LocalMember, last_resort: bool) -> Result<OwnKeyP
     let bundle = builder
         .build(CIPHERSUITE, &provider, local, local.credential())
         .map_err(GroupError::openmls)?;
-    let key_package =
-        bundle.key_package().tls_serialize_detached().map_err(GroupError::openmls)?;
+    let key_package = bundle.key_package().tls_serialize_detached().map_err(GroupError::openmls)?;
     Ok(OwnKeyPackage {
         reference: key_package_ref(&key_package),
         key_package,

@@ -20,9 +20,8 @@ pub struct NodeState {
     /// The GroupContext (RFC 9420 §8.1), TLS-encoded.
     #[serde(with = "crate::serde_bytes_vec")]
     pub context: Vec<u8>,
-    /// The confirmation tag of the commit that made the epoch, 32 bytes.
-    #[serde(with = "crate::serde_bytes_vec")]
-    pub confirmation_tag: Vec<u8>,
+    /// The confirmation tag of the commit that made the epoch.
+    pub confirmation_tag: [u8; 32],
 }
 
 /// An epoch that an operation made.

@@ -10,7 +10,7 @@ use super::{
     hydrated,
     node::{NewNode, NodeState},
 };
-use crate::{record::CommitRecord, roster::Roster, schedule::Vault, wire::CommitMessage};
+use crate::{record::CommitRecord, roster::Roster, schedule::Vault, wire::commit::CommitMessage};
 
 /// Enters the child that a well-formed commit makes. Also gives the parent's vault, punctured where
 /// the child was derived.

@@ -86,9 +86,10 @@ impl Interception {
                 let Some(commit_secret) = self.extracted.remove(prk.as_bytes()) else {
                     return Ok(None);
                 };
-                return self.joiner_secret(&commit_secret, context).map(Some).inspect_err(
-                    |fault| self.fault = Some(*fault),
-                );
+                return self
+                    .joiner_secret(&commit_secret, context)
+                    .map(Some)
+                    .inspect_err(|fault| self.fault = Some(*fault));
             }
             _ => {}
         }
@@ -221,8 +222,7 @@ mod tests {
         let context = v.group_context_utf8.as_bytes();
         let extracted = second.extract(handle.as_bytes(), &commit_secret).unwrap();
         let ordinary = expand_with_label(&extracted, "joiner", context);
-        let joiner =
-            second.expand(&extracted, Label::Joiner, context, &ordinary).unwrap().unwrap();
+        let joiner = second.expand(&extracted, Label::Joiner, context, &ordinary).unwrap().unwrap();
         let expected = extract(&secret(&v.init_secret), commit_secret.as_bytes());
         assert_eq!(joiner, expand_with_label(&expected, "joiner", context));
         let input = secret(&v.pprf_input);

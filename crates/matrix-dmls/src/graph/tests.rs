@@ -1,0 +1,11 @@
+//! Tests of the graph. A scenario is written as text, one commit a line; see [`scenario`].
+
+mod attacks;
+mod branches;
+mod nodes;
+mod properties;
+mod random;
+mod reference;
+mod retention;
+mod scenario;
+mod start;

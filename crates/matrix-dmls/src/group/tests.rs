@@ -1,0 +1,7 @@
+//! The verbs together: several devices, one room, no server.
+
+mod branches;
+mod device;
+mod hostile;
+mod joining;
+mod secrets;
