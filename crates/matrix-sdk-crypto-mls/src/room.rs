@@ -43,10 +43,6 @@ pub struct RoomView {
     /// How far each leaf's owner could be trusted when an epoch with it was entered.
     #[serde(with = "verdicts")]
     pub verdicts: BTreeMap<Device, Verdict>,
-    /// By epoch, the generation that our next message gets.
-    pub generations: BTreeMap<NodeId, u32>,
-    /// By epoch, the event that carries its commit.
-    pub commit_events: BTreeMap<NodeId, OwnedEventId>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
 }
