@@ -8,7 +8,8 @@ mod ids;
 mod record;
 mod roster;
 mod serde_bytes_vec;
-
+#[cfg(test)]
+mod test_utils;
 mod wire;
 
 pub use crate::{
