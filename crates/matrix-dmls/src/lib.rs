@@ -14,6 +14,8 @@ mod roster;
 mod schedule;
 mod serde_bytes_vec;
 mod storage;
+#[cfg(test)]
+mod test_utils;
 mod wire;
 
 pub use crate::{

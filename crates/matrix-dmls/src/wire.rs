@@ -14,6 +14,8 @@ pub(crate) mod key_package;
 pub(crate) mod leaf_node;
 pub(crate) mod message;
 pub(crate) mod proposal;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 pub(crate) mod transcript;
 pub(crate) mod welcome;
