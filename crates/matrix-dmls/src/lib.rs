@@ -20,7 +20,7 @@ mod wire;
 
 pub use crate::{
     authenticated_data::MessageAad,
-    credential::{CredentialError, Device, Identity},
+    credential::{CredentialError, Device, Identity, verify_device_signature},
     crypto::Secret,
     epoch_key::{
         DecryptError, DecryptedMessage, EncryptError, EpochKey, EpochKeyParts, GENERATION_LIMIT,

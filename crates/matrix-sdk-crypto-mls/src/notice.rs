@@ -5,7 +5,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 
 /// Something happened that the application may want to show. See
 /// [`crate::MlsMachine::take_notices`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice {
     /// This device is in the room's group now.

@@ -16,7 +16,9 @@ use crate::{trust::Verdict, types::events::GroupEventContent};
 pub struct RoomView {
     /// Once a room has been seen as MLS it stays MLS (protocol §11).
     pub mls_since: Option<MlsSince>,
-    /// An encryption event that tried to turn MLS off.
+    /// Somebody tried to turn MLS off after that.
+    pub downgraded: bool,
+    /// The event that tried, if it had an ID.
     pub downgrade_attempt: Option<OwnedEventId>,
     /// Who created the room.
     pub creator: Option<OwnedUserId>,
