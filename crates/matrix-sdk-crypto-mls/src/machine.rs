@@ -23,13 +23,13 @@ use matrix_sdk_crypto::OlmMachine;
 use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use self::requests::Transient;
 pub use self::{
     decrypt::{DecryptedRoomEvent, MlsEncryptionInfo},
     encrypt::RawEncryptionResult,
     prepare::Readiness,
     sync::EncryptionSyncChanges,
 };
-use self::requests::Transient;
 use crate::{
     clock::{Clock, SystemClock},
     error::MlsError,

@@ -93,10 +93,7 @@ impl RoomView {
 
     /// Whether the user has joined or is invited.
     pub fn may_join(&self, user: &UserId) -> bool {
-        matches!(
-            self.members.get(user),
-            Some(MembershipState::Join | MembershipState::Invite)
-        )
+        matches!(self.members.get(user), Some(MembershipState::Join | MembershipState::Invite))
     }
 
     /// All whose devices the OlmMachine has to know.

@@ -76,11 +76,8 @@ pub trait MlsStore: Debug + Send + Sync {
     async fn commit(&self, room_id: &RoomId, node: &NodeId) -> Result<Option<StoredCommit>>;
 
     /// What is known of a message that was read before.
-    async fn ledger_entry(
-        &self,
-        room_id: &RoomId,
-        key: &MessageKey,
-    ) -> Result<Option<LedgerEntry>>;
+    async fn ledger_entry(&self, room_id: &RoomId, key: &MessageKey)
+    -> Result<Option<LedgerEntry>>;
 
     /// Makes all of the changes durable, or none of them.
     async fn save_changes(&self, changes: Changes) -> Result<()>;

@@ -24,7 +24,10 @@ pub enum Verdict {
 }
 
 /// Asks the OlmMachine.
-pub(crate) async fn verdict(olm: &OlmMachine, member: &Member) -> Result<Verdict, CryptoStoreError> {
+pub(crate) async fn verdict(
+    olm: &OlmMachine,
+    member: &Member,
+) -> Result<Verdict, CryptoStoreError> {
     let device = member.device();
     let Some(known) = find_device(olm, device).await? else {
         return Ok(Verdict::UnknownDevice);

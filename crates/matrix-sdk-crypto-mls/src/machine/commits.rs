@@ -101,13 +101,9 @@ impl MlsMachine {
     /// The event's content; with what an external commit needs, if that fits.
     fn commit_content(&self, room: &Room, pending: &PendingCommit) -> CommitEventContent {
         let parent = pending.node.record.parent;
-        let mut content = CommitEventContent::new(
-            pending.commit.clone(),
-            parent,
-            pending.parent_context.clone(),
-        );
-        content.parent_event =
-            parent.and_then(|parent| room.commit_events.get(&parent).cloned());
+        let mut content =
+            CommitEventContent::new(pending.commit.clone(), parent, pending.parent_context.clone());
+        content.parent_event = parent.and_then(|parent| room.commit_events.get(&parent).cloned());
         let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
         let size = base64(pending.commit.len() + pending.parent_context.len()) + 512;
         if size + base64(pending.group_info.len() + pending.tree.len()) < MAX_CONTENT {
@@ -132,7 +128,8 @@ impl MlsMachine {
         let mut content = self.commit_content(room, &pending);
         if let Some(request) = self.commit_request(&room.id, Some(node)).await? {
             changes.outbox.insert(request.id, None);
-            if let OutboxRequestKind::Commit { content: sent, recipients: whom, .. } = request.kind {
+            if let OutboxRequestKind::Commit { content: sent, recipients: whom, .. } = request.kind
+            {
                 content = *sent;
                 recipients = whom;
             }
@@ -140,7 +137,8 @@ impl MlsMachine {
         for messages in welcomes(room, &pending, &event_id, &recipients)? {
             self.put_into_outbox(room, &mut changes, OutboxRequestKind::Welcome { messages });
         }
-        let mut view = self.with_verdicts(room, &record).await?.unwrap_or_else(|| room.view.clone());
+        let mut view =
+            self.with_verdicts(room, &record).await?.unwrap_or_else(|| room.view.clone());
         if record.parent.is_none() && view.group.is_none() {
             let content = GroupEventContent::new(node, record.extension.instance);
             self.put_into_outbox(room, &mut changes, OutboxRequestKind::Group { content });
@@ -207,14 +205,11 @@ fn welcomes(
     pending: &PendingCommit,
     event_id: &OwnedEventId,
     recipients: &[WelcomeRecipient],
-) -> Result<
-    Vec<Vec<(ruma::OwnedUserId, ruma::OwnedDeviceId, ToDeviceWelcomeEventContent)>>,
-    MlsError,
-> {
+) -> Result<Vec<Vec<(ruma::OwnedUserId, ruma::OwnedDeviceId, ToDeviceWelcomeEventContent)>>, MlsError>
+{
     let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
     let welcome = Welcome::parse(welcome).map_err(matrix_dmls::GroupError::from)?;
-    let shared =
-        SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
+    let shared = SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
     let per_request = (MAX_TO_DEVICE_REQUEST / welcome_size(pending)?.max(1)).max(1);
     let messages: Vec<_> = recipients
         .iter()

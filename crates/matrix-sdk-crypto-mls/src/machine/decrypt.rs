@@ -85,8 +85,8 @@ impl MlsMachine {
         if head.event_type != "m.room.encrypted" || content.algorithm != ALGORITHM {
             return Err(malformed("not an event of this algorithm"));
         }
-        let header =
-            matrix_dmls::peek(&content.ciphertext.0).map_err(|error| malformed(&error.to_string()))?;
+        let header = matrix_dmls::peek(&content.ciphertext.0)
+            .map_err(|error| malformed(&error.to_string()))?;
         if header.aad.epoch() != content.epoch {
             return Err(malformed("the event names another epoch than its ciphertext"));
         }

@@ -108,6 +108,10 @@ impl MlsMachine {
         content.epoch_event = room.commit_events.get(&node).cloned();
         content.relates_to = relation.and_then(|relation| relation.relates_to);
         debug_assert_eq!(content.algorithm, ALGORITHM);
-        Ok(RawEncryptionResult { content: Raw::from_json(to_raw_value(&content)?), node, generation })
+        Ok(RawEncryptionResult {
+            content: Raw::from_json(to_raw_value(&content)?),
+            node,
+            generation,
+        })
     }
 }

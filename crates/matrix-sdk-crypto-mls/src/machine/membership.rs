@@ -56,9 +56,7 @@ impl MlsMachine {
             .into_iter()
             .map(|user| (user.user_id, user.dirty))
             .collect();
-        let is_fresh = |user: &str| {
-            tracked.iter().any(|(known, dirty)| known == user && !dirty)
-        };
+        let is_fresh = |user: &str| tracked.iter().any(|(known, dirty)| known == user && !dirty);
         let roster = match node {
             Some(node) => room.group.roster(&node),
             None => None,
@@ -67,7 +65,9 @@ impl MlsMachine {
 
         for (leaf, member) in roster.iter() {
             if member.device() != self.inner.local.device()
-                && self.is_to_be_removed(room, member, trust, is_fresh(&member.device().user_id)).await?
+                && self
+                    .is_to_be_removed(room, member, trust, is_fresh(&member.device().user_id))
+                    .await?
             {
                 difference.remove.push(leaf);
             }
@@ -103,7 +103,8 @@ impl MlsMachine {
             return Ok(true);
         };
         let other_key = known.ed25519_key().is_none_or(|key| *key.as_bytes() != device.device_key);
-        Ok(other_key || (trust == TrustRequirement::CrossSigned && !known.is_cross_signed_by_owner()))
+        Ok(other_key
+            || (trust == TrustRequirement::CrossSigned && !known.is_cross_signed_by_owner()))
     }
 
     async fn compare_user(
@@ -150,12 +151,15 @@ impl MlsMachine {
 
     fn keys_are_due(&self, room: &Room, node: &NodeId) -> bool {
         let sent = room.generations.get(node).copied().unwrap_or_default();
-        let too_many = room.view.rotation_period_msgs.is_some_and(|max| u64::from(sent) >= max.max(1));
+        let too_many =
+            room.view.rotation_period_msgs.is_some_and(|max| u64::from(sent) >= max.max(1));
         let too_long = room
             .view
             .rotation_period_ms
             // Shorter than an hour is not to be taken seriously, as in Megolm rooms.
-            .is_some_and(|max| self.now().saturating_sub(room.view.updated_at) > max.max(CLAIM_PAUSE));
+            .is_some_and(|max| {
+                self.now().saturating_sub(room.view.updated_at) > max.max(CLAIM_PAUSE)
+            });
         room.view.must_update
             || sent >= GENERATION_LIMIT.saturating_sub(GENERATIONS_LEFT)
             || (sent > 0 && (too_many || too_long))

@@ -217,8 +217,11 @@ impl MlsMachine {
         }
         let claim = {
             let mut transient = self.transient();
-            let room_id =
-                transient.claims.iter().find(|(_, claim)| claim.id == request_id).map(|(r, _)| r.clone());
+            let room_id = transient
+                .claims
+                .iter()
+                .find(|(_, claim)| claim.id == request_id)
+                .map(|(r, _)| r.clone());
             room_id.and_then(|room_id| Some((room_id.clone(), transient.claims.remove(&room_id)?)))
         };
         if let Some((room_id, claim)) = claim {

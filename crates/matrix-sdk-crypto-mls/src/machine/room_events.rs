@@ -109,8 +109,7 @@ impl MlsMachine {
             }
         }
         for head in heads {
-            if head.event_type == "io.github.matrix-mls.dmls.v1.commit"
-                && head.state_key.is_none()
+            if head.event_type == "io.github.matrix-mls.dmls.v1.commit" && head.state_key.is_none()
             {
                 self.receive_commit(room, head).await?;
             }
@@ -225,7 +224,11 @@ impl MlsMachine {
     }
 
     /// Takes a commit event, and all that were waiting for it.
-    pub(super) async fn receive_commit(&self, room: &mut Room, head: EventHead) -> Result<(), MlsError> {
+    pub(super) async fn receive_commit(
+        &self,
+        room: &mut Room,
+        head: EventHead,
+    ) -> Result<(), MlsError> {
         let mut waiting = vec![head];
         while let Some(head) = waiting.pop() {
             let Some(event_id) = head.event_id.clone() else { continue };

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{
-    OneTimeKeyAlgorithm, OwnedUserId, UInt, events::AnyToDeviceEvent, serde::Raw,
-};
+use ruma::{OneTimeKeyAlgorithm, OwnedUserId, UInt, events::AnyToDeviceEvent, serde::Raw};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::{instrument, warn};

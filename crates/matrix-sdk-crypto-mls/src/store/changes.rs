@@ -1,9 +1,7 @@
 use std::collections::BTreeMap;
 
 use matrix_dmls::{GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, Secret};
-use ruma::{
-    OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId,
-};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
