@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::process;
+use crate::process::{self, Cancel};
 
 /// The workspace.
 #[derive(Debug)]
@@ -70,11 +70,11 @@ impl Workspace {
     }
 
     /// Runs a `cargo build` with these arguments, and returns where the binary of this name is.
-    pub fn build_binary(&self, name: &str, args: &[&str]) -> Result<PathBuf> {
+    pub fn build_binary(&self, name: &str, args: &[&str], cancel: &Cancel) -> Result<PathBuf> {
         // The messages on standard output are for us; cargo's own progress goes to standard error.
         let mut build = self.cargo();
         build.args(["build", "--message-format=json-render-diagnostics"]).args(args);
-        let messages = process::capture(&mut build)?;
+        let messages = process::capture(&mut build, cancel)?;
         find_executable(&messages, name)
             .with_context(|| format!("`{}` built no {name}", process::display(&build)))
     }

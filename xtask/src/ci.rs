@@ -154,7 +154,7 @@ fn run_demo(workspace: &Workspace, server: &ServerArgs) -> Result<()> {
     // Built along with the tests, whose dependencies have the same features then.
     let mut build = vec!["--bin", demo::PACKAGE];
     build.extend(["--workspace", "--tests", "--features", test::FEATURES_WITH_SYNAPSE]);
-    let build = || workspace.build_binary(demo::PACKAGE, &build);
+    let build = |cancel: &_| workspace.build_binary(demo::PACKAGE, &build, cancel);
     match demo::run_built(workspace, &demo::Args::on(server), build)? {
         0 => Ok(()),
         code => bail!("the demo ended with exit code {code}"),

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::{
     cargo::Workspace,
     homeserver::{self, ServerArgs},
-    process,
+    process::{self, Cancel},
 };
 
 /// The package, and its binary.
@@ -33,15 +33,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     // The development profile, so that the tests' build is of use.
-    run_built(&workspace, args, || workspace.build_binary(PACKAGE, &["--package", PACKAGE]))
-        .map(ExitCode::from)
+    let code = run_built(&workspace, args, |cancel| {
+        workspace.build_binary(PACKAGE, &["--package", PACKAGE], cancel)
+    })?;
+    Ok(ExitCode::from(code))
 }
 
 /// Runs the demo as built by `build`.
 pub fn run_built(
     workspace: &Workspace,
     args: &Args,
-    build: impl FnOnce() -> Result<PathBuf>,
+    build: impl FnOnce(&Cancel) -> Result<PathBuf>,
 ) -> Result<u8> {
     let dir = workspace.synapse_dir();
     let (server, binary) = homeserver::start_during(&args.server, &dir, build)?;

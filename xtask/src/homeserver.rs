@@ -69,27 +69,26 @@ impl Homeserver {
     }
 }
 
-/// Starts the homeserver while `work` (a build) goes on. `dir` is Synapse's folder.
+/// Starts the homeserver while `work` (a build) goes on. When one of them fails, the other one is
+/// told to end. `dir` is Synapse's folder.
 pub fn start_during<T>(
     args: &ServerArgs,
     dir: &Path,
-    work: impl FnOnce() -> Result<T>,
+    work: impl FnOnce(&Cancel) -> Result<T>,
 ) -> Result<(Homeserver, T)> {
     let cancel = Cancel::default();
+    // Whether an error came first: the other one is but its consequence.
+    let is_cause = |error| (error, cancel.cancel());
     thread::scope(|scope| {
         let server = scope.spawn(|| {
-            Homeserver::start(args, dir, &cancel).inspect_err(|error| {
-                // The build may take minutes more: tell it now.
-                if cancel.check().is_ok() {
-                    eprintln!("error: no homeserver: {error:#}");
-                }
-            })
+            Homeserver::start(args, dir, &cancel).context("no homeserver").map_err(is_cause)
         });
-        let done = work().inspect_err(|_| cancel.cancel());
+        let done = work(&cancel).map_err(is_cause);
         let server = server.join().map_err(|_| anyhow!("the start of Synapse panicked"))?;
-        // Why the work failed says more than that the start was cancelled for it.
-        let done = done?;
-        Ok((server.context("no homeserver")?, done))
+        match (server, done) {
+            (Ok(server), Ok(done)) => Ok((server, done)),
+            (Err((error, true)), _) | (_, Err((error, _))) | (Err((error, _)), _) => Err(error),
+        }
     })
 }
 
@@ -125,19 +124,29 @@ mod tests {
             ..ServerArgs::default()
         };
         let nowhere = Path::new("/nowhere");
-        let (server, built) = start_during(&args, nowhere, || Ok("built")).unwrap();
+        let (server, built) = start_during(&args, nowhere, |_| Ok("built")).unwrap();
         assert_eq!(server.url(), "http://127.0.0.1:8008");
         assert_eq!(server.server_name(), "localhost");
         assert_eq!(built, "built");
     }
 
     #[test]
-    fn a_failed_build_is_the_error_that_counts() {
-        let args = ServerArgs { homeserver: Some("nonsense".to_owned()), ..Default::default() };
+    fn what_fails_first_is_the_error_that_counts() {
+        let args =
+            |url: &str| ServerArgs { homeserver: Some(url.to_owned()), ..Default::default() };
         let nowhere = Path::new("/nowhere");
-        let error = start_during(&args, nowhere, || Err::<(), _>(anyhow!("broken"))).unwrap_err();
+
+        let broken = |_: &Cancel| Err::<(), _>(anyhow!("broken"));
+        let error = start_during(&args("http://127.0.0.1"), nowhere, broken).unwrap_err();
         assert_eq!(error.to_string(), "broken");
-        let error = start_during(&args, nowhere, || Ok(())).unwrap_err();
+
+        let until_cancelled = |cancel: &Cancel| -> Result<()> {
+            loop {
+                cancel.check()?;
+                thread::yield_now();
+            }
+        };
+        let error = start_during(&args("nonsense"), nowhere, until_cancelled).unwrap_err();
         assert_eq!(error.to_string(), "no homeserver");
     }
 }

@@ -52,9 +52,9 @@ pub fn signal_exit_code() -> Option<u8> {
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// Asks for an early end.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+    /// Asks for an early end. Whether this was the first to ask.
+    pub fn cancel(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
     }
 
     /// Fails when somebody asked for an early end, or a signal did.
@@ -81,7 +81,12 @@ pub fn run_until(command: &mut Command, cancel: &Cancel) -> Result<ExitStatus> {
 
 /// Runs a command, and fails if the command does.
 pub fn check(command: &mut Command) -> Result<()> {
-    let status = run(command)?;
+    check_until(command, &Cancel::default())
+}
+
+/// Like [`check`], until it is no longer wanted.
+pub fn check_until(command: &mut Command, cancel: &Cancel) -> Result<()> {
+    let status = run_until(command, cancel)?;
     if !status.success() {
         bail!("`{}` failed ({status})", display(command));
     }
@@ -107,7 +112,7 @@ pub fn check_picking(command: &mut Command, wanted: fn(&str) -> bool) -> Result<
 }
 
 /// The standard output of a command that must succeed and shows its errors itself.
-pub fn capture(command: &mut Command) -> Result<Vec<u8>> {
+pub fn capture(command: &mut Command, cancel: &Cancel) -> Result<Vec<u8>> {
     let mut child = spawn(command.stdout(Stdio::piped()))?;
     let out = child.stdout.take();
     let (status, output) = thread::scope(|scope| {
@@ -115,7 +120,7 @@ pub fn capture(command: &mut Command) -> Result<Vec<u8>> {
             let mut output = Vec::new();
             out.map(|mut out| out.read_to_end(&mut output)).transpose().map(|_| output)
         });
-        (wait(child, &Cancel::default()), reader.join())
+        (wait(child, cancel), reader.join())
     });
     let status = status?;
     if !status.success() {

@@ -93,8 +93,8 @@ pub fn synapse(
             tests
         }
     };
-    let (server, ()) = homeserver::start_during(server, &workspace.synapse_dir(), || {
-        process::check(tests().arg("--no-run"))
+    let (server, ()) = homeserver::start_during(server, &workspace.synapse_dir(), |cancel| {
+        process::check_until(tests().arg("--no-run"), cancel)
     })?;
     let mut tests = tests();
     if !has_nextest {

@@ -73,7 +73,7 @@ impl Engine {
     pub fn remove(&self, folder: &Path) {
         if let Ok(id) = fs::read_to_string(folder.join(ID_FILE)) {
             let grace = process::GRACE.as_secs().to_string();
-            let _ = self.quietly(&["stop", "--time", &grace, id.trim()]);
+            let _ = self.quietly(&["stop", "-t", &grace, id.trim()]);
             let _ = self.quietly(&["rm", "--force", id.trim()]);
         }
     }
