@@ -48,6 +48,9 @@ const CONSOLE: &str = "console.log";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How much of each log an error message shows.
+const LINES_SHOWN: usize = 20;
+
 /// How often to try another port when somebody else took ours.
 const ATTEMPTS: u32 = 3;
 
@@ -150,14 +153,11 @@ impl Synapse {
     }
 
     fn lost_its_port(&self) -> bool {
-        let logs = self.logs().to_lowercase();
-        ["address already in use", "address in use", "port is already allocated"]
-            .iter()
-            .any(|message| logs.contains(message))
+        is_about_a_taken_port(&logs(self.folder.path(), 500))
     }
 
     fn logs(&self) -> String {
-        logs(self.folder.path())
+        logs(self.folder.path(), LINES_SHOWN)
     }
 
     fn stop(&mut self) {
@@ -236,7 +236,7 @@ fn generate(command: &mut Command, folder: &Path, cancel: &Cancel) -> Result<()>
     command.stdout(console.try_clone()?).stderr(console);
     let status = process::run_until(command, cancel)?;
     if !status.success() {
-        bail!("`{}` failed ({status})\n{}", process::display(command), logs(folder));
+        bail!("`{}` failed ({status})\n{}", process::display(command), logs(folder, LINES_SHOWN));
     }
     progress.finish();
     Ok(())
@@ -251,12 +251,19 @@ fn supervised(command: &Command) -> Command {
     supervisor
 }
 
-fn logs(folder: &Path) -> String {
+fn logs(folder: &Path, lines: usize) -> String {
     let of = |name: &str| {
         let path = folder.join(name);
-        format!("The end of {}:\n{}", path.display(), files::tail(&path, 20))
+        format!("The end of {}:\n{}", path.display(), files::tail(&path, lines))
     };
     format!("{}\n{}", of(CONSOLE), of(LOG))
+}
+
+/// What Synapse, Docker and Podman say when somebody else listens on the port.
+fn is_about_a_taken_port(logs: &str) -> bool {
+    let logs = logs.to_lowercase();
+    let messages = ["address already in use", "address in use", "port is already allocated"];
+    messages.iter().any(|message| logs.contains(message))
 }
 
 fn url(port: u16) -> String {
@@ -278,6 +285,15 @@ mod tests {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         (child, line.trim().to_owned())
+    }
+
+    #[test]
+    fn a_taken_port_is_told_from_other_errors() {
+        assert!(is_about_a_taken_port(
+            "CannotListenError: Couldn't listen on 127.0.0.1:1: [Errno 98] Address already in use."
+        ));
+        assert!(is_about_a_taken_port("Bind for 127.0.0.1:1 failed: port is already allocated"));
+        assert!(!is_about_a_taken_port("Error in configuration at 'listeners.<item 0>.port'"));
     }
 
     #[test]
