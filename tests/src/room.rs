@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use matrix_sdk_crypto_mls::dmls;
 use ruma::{
     OwnedUserId, RoomVersionId, UserId,
     api::client::room::create_room::v3::{Request, RoomPreset},
@@ -41,6 +42,27 @@ pub struct RoomOptions {
 }
 
 impl RoomOptions {
+    /// A private room that is an MLS room from its first moment: a client that only looks at
+    /// `m.room.encryption` refuses to send instead of sending in the clear (protocol §11).
+    pub fn mls() -> Self {
+        let options = Self {
+            preset: Some(RoomPreset::PrivateChat),
+            creation_content: Some(
+                json!({ "org.matrix.msc4245.encryption_algorithm": dmls::ALGORITHM }),
+            ),
+            // `events` replaces the server's defaults, so what protects the room is named again.
+            power_levels: Some(json!({ "events": {
+                "m.room.encryption": 100,
+                "m.room.history_visibility": 100,
+                "m.room.power_levels": 100,
+                format!("{}.group", dmls::NAMESPACE): 100,
+                format!("{}.commit", dmls::NAMESPACE): 0,
+            } })),
+            ..Self::default()
+        };
+        options.with_state("m.room.encryption", "", json!({ "algorithm": dmls::ALGORITHM }))
+    }
+
     /// Adds a state event, to be there when the first member joins.
     pub fn with_state(mut self, event_type: &str, state_key: &str, content: Value) -> Self {
         self.initial_state
