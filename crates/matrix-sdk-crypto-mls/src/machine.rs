@@ -211,7 +211,7 @@ impl MlsMachine {
     ///
     /// When the store fails.
     pub async fn is_mls_room(&self, room_id: &RoomId) -> Result<bool, MlsError> {
-        Ok(self.with_room(room_id, |room| room.view.mls_since.is_some()).await?)
+        self.with_room(room_id, |room| room.view.mls_since.is_some()).await
     }
 
     /// How a room's group stands; `None` while this device is in none.
