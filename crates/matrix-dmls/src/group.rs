@@ -257,8 +257,13 @@ impl Group {
         if self.graph.status(&node) == Some(NodeStatus::Entered) {
             return Ok(Received::Known(node));
         }
-        if self.pending.contains_key(&node) {
-            return Ok(Received::Own(node));
+        if let Some(pending) = self.pending.get(&node) {
+            // A copy with other tags says nothing of whether the server has taken ours.
+            return if pending.commit == commit {
+                Ok(Received::Own(node))
+            } else {
+                Err(GroupError::AlteredCopy)
+            };
         }
         let Some(parent) = message.aad().parent else {
             let (record, parent_roster) =

@@ -331,13 +331,22 @@ impl Room {
     /// nodes hang together with it, else where we came in (protocol §8).
     fn aim(&mut self) {
         let named = self.view.group.as_ref().map(|(_, content)| content);
-        let root = named
-            .map(|content| content.founding)
-            .filter(|root| self.group.graph().contains(root))
+        let graph = self.group.graph();
+        let root = self
+            .view
+            .group
+            .as_ref()
+            // The founding's author must be who named it, if its record is there to tell.
+            .filter(|(sender, content)| {
+                graph
+                    .get(&content.founding)
+                    .is_some_and(|record| record.author.member.device().user_id == sender.as_str())
+            })
+            .map(|(_, content)| content.founding)
             .filter(|root| {
-                self.view.entrance.is_none_or(|entrance| {
-                    entrance == *root || self.group.graph().is_ancestor(root, &entrance)
-                })
+                self.view
+                    .entrance
+                    .is_none_or(|entrance| entrance == *root || graph.is_ancestor(root, &entrance))
             })
             .or(self.view.entrance);
         let anchor = named.and_then(|content| content.anchor);
