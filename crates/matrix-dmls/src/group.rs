@@ -15,6 +15,7 @@ mod key_package;
 mod local;
 mod node;
 mod process;
+mod retention;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use self::{
     key_package::{OwnKeyPackage, new_key_package},
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
+    retention::MAX_RETAINED_STATES,
 };
 use crate::{
     authenticated_data::MessageAad,

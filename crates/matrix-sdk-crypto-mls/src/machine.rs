@@ -290,8 +290,17 @@ impl MlsMachine {
     async fn save(&self, room: &mut Room, changes: Changes) -> Result<(), MlsError> {
         let in_memory = changes.rooms.get(&room.id).cloned();
         self.inner.store.save_changes(changes).await?;
-        if let Some(changes) = in_memory {
-            room.apply(changes);
+        let Some(in_memory) = in_memory else { return Ok(()) };
+        let entered = !in_memory.group.states.is_empty();
+        room.apply(in_memory);
+        if entered {
+            let group = room.group.enforce_limits();
+            let mut changes = Changes::default();
+            changes.room(&room.id).group = group.clone();
+            // In a batch of its own: should it fail, the next epoch makes up for it.
+            if !group.is_empty() && self.inner.store.save_changes(changes).await.is_ok() {
+                room.group.apply(group);
+            }
         }
         Ok(())
     }
