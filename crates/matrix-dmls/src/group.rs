@@ -15,6 +15,7 @@ mod key_package;
 mod local;
 mod node;
 mod process;
+mod retention;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use self::{
     key_package::{OwnKeyPackage, new_key_package},
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
+    retention::MAX_RETAINED_STATES,
 };
 use crate::{
     authenticated_data::MessageAad,
@@ -257,8 +259,13 @@ impl Group {
         if self.graph.status(&node) == Some(NodeStatus::Entered) {
             return Ok(Received::Known(node));
         }
-        if self.pending.contains_key(&node) {
-            return Ok(Received::Own(node));
+        if let Some(pending) = self.pending.get(&node) {
+            // A copy with other tags says nothing of whether the server has taken ours.
+            return if pending.commit == commit {
+                Ok(Received::Own(node))
+            } else {
+                Err(GroupError::AlteredCopy)
+            };
         }
         let Some(parent) = message.aad().parent else {
             let (record, parent_roster) =

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod clock;
+mod create_room;
 mod error;
 mod machine;
 mod notice;
@@ -13,6 +14,7 @@ pub use matrix_dmls as dmls;
 
 pub use crate::{
     clock::{Clock, SystemClock},
+    create_room::make_mls_room,
     error::{DecryptionError, MlsError},
     machine::{
         DecryptedRoomEvent, EncryptionSyncChanges, GroupStatus, MlsEncryptionInfo, MlsMachine,

@@ -211,7 +211,7 @@ impl MlsMachine {
     ///
     /// When the store fails.
     pub async fn is_mls_room(&self, room_id: &RoomId) -> Result<bool, MlsError> {
-        Ok(self.with_room(room_id, |room| room.view.mls_since.is_some()).await?)
+        self.with_room(room_id, |room| room.view.mls_since.is_some()).await
     }
 
     /// How a room's group stands; `None` while this device is in none.
@@ -290,8 +290,17 @@ impl MlsMachine {
     async fn save(&self, room: &mut Room, changes: Changes) -> Result<(), MlsError> {
         let in_memory = changes.rooms.get(&room.id).cloned();
         self.inner.store.save_changes(changes).await?;
-        if let Some(changes) = in_memory {
-            room.apply(changes);
+        let Some(in_memory) = in_memory else { return Ok(()) };
+        let entered = !in_memory.group.states.is_empty();
+        room.apply(in_memory);
+        if entered {
+            let group = room.group.enforce_limits();
+            let mut changes = Changes::default();
+            changes.room(&room.id).group = group.clone();
+            // In a batch of its own: should it fail, the next epoch makes up for it.
+            if !group.is_empty() && self.inner.store.save_changes(changes).await.is_ok() {
+                room.group.apply(group);
+            }
         }
         Ok(())
     }
@@ -331,13 +340,22 @@ impl Room {
     /// nodes hang together with it, else where we came in (protocol §8).
     fn aim(&mut self) {
         let named = self.view.group.as_ref().map(|(_, content)| content);
-        let root = named
-            .map(|content| content.founding)
-            .filter(|root| self.group.graph().contains(root))
+        let graph = self.group.graph();
+        let root = self
+            .view
+            .group
+            .as_ref()
+            // The founding's author must be who named it, if its record is there to tell.
+            .filter(|(sender, content)| {
+                graph
+                    .get(&content.founding)
+                    .is_some_and(|record| record.author.member.device().user_id == sender.as_str())
+            })
+            .map(|(_, content)| content.founding)
             .filter(|root| {
-                self.view.entrance.is_none_or(|entrance| {
-                    entrance == *root || self.group.graph().is_ancestor(root, &entrance)
-                })
+                self.view
+                    .entrance
+                    .is_none_or(|entrance| entrance == *root || graph.is_ancestor(root, &entrance))
             })
             .or(self.view.entrance);
         let anchor = named.and_then(|content| content.anchor);

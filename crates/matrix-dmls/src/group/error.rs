@@ -31,6 +31,9 @@ pub enum GroupError {
     /// The message belongs to another room's group.
     #[error("made for another room")]
     WrongRoom,
+    /// A copy of our own commit that is not as we made it.
+    #[error("not the commit as we made it")]
+    AlteredCopy,
     /// The commit's parent is not known (yet): fetch it, then try again.
     #[error("the parent {0:?} is not known")]
     UnknownParent(NodeId),

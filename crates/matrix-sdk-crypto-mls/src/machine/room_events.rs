@@ -279,8 +279,12 @@ impl MlsMachine {
             received_at: self.now(),
         };
         let mut changes = Changes::default();
-        // The first copy that is kept is the one that others are referred to.
-        let known_event = room.commit_events.contains_key(&node);
+        // The first copy is kept, unless a Welcome that waits names another.
+        let held = self.inner.store.held_welcomes(&room.id).await?;
+        let named = held.iter().any(|welcome| {
+            welcome.content.epoch == node && welcome.content.epoch_event == *event_id
+        });
+        let known_event = !named && room.commit_events.contains_key(&node);
         match room.group.receive(&commit.0, &content.parent_context.0) {
             Ok(Received::Known(_)) => {
                 if !known_event {
@@ -296,7 +300,7 @@ impl MlsMachine {
             Ok(Received::Entered(_, group)) => {
                 let Some(entry) = group.records.get(&node) else { return Ok(None) };
                 let record = std::sync::Arc::clone(&entry.record);
-                if !content.relay && !is_by(&record, &head.sender) {
+                if !may_post(room, &record, &head.sender, content.relay) {
                     return drop("sent by another user than its author".to_owned());
                 }
                 let room_changes = changes.room(&room.id);
@@ -310,8 +314,7 @@ impl MlsMachine {
             Ok(Received::Seen(_, because, group)) => {
                 let record = group.records.get(&node).map(|entry| &entry.record);
                 if let Some(record) = record
-                    && !content.relay
-                    && !is_by(record, &head.sender)
+                    && !may_post(room, record, &head.sender, content.relay)
                 {
                     return drop("sent by another user than its author".to_owned());
                 }
@@ -471,7 +474,9 @@ fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
     }
 }
 
-/// Whether a Matrix user is the one whose device made a commit (protocol §4).
-fn is_by(record: &CommitRecord, sender: &ruma::UserId) -> bool {
+/// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a
+/// relayed copy, anybody who has joined (§2).
+fn may_post(room: &Room, record: &CommitRecord, sender: &ruma::UserId, relay: bool) -> bool {
     record.author.member.device().user_id == sender.as_str()
+        || (relay && room.view.is_joined(sender.as_str()))
 }

@@ -78,7 +78,10 @@ impl MlsMachine {
         let Some(package) = package else {
             return Ok(Verdict::Drop(GroupError::NoMatchingKeyPackage.to_string()));
         };
-        let Some(commit) = self.inner.store.commit(&room.id, &node).await? else {
+        let commit = self.inner.store.commit(&room.id, &node).await?;
+        // Only the copy that the Welcome names: another may have been altered.
+        let named = commit.filter(|commit| commit.event_id == welcome.content.epoch_event);
+        let Some(commit) = named else {
             self.transient().fetch(&room.id, &welcome.content.epoch_event);
             return Ok(Verdict::Hold);
         };
