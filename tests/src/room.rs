@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use matrix_sdk_crypto_mls::dmls;
+use matrix_sdk_crypto_mls::make_mls_room;
 use ruma::{
     OwnedUserId, RoomVersionId, UserId,
     api::client::room::create_room::v3::{Request, RoomPreset},
@@ -39,28 +39,14 @@ pub struct RoomOptions {
     pub power_levels: Option<Value>,
     /// Additional fields of `m.room.create`.
     pub creation_content: Option<Value>,
+    /// Whether it is an MLS room from its first moment.
+    pub mls: bool,
 }
 
 impl RoomOptions {
-    /// A private room that is an MLS room from its first moment: a client that only looks at
-    /// `m.room.encryption` refuses to send instead of sending in the clear (protocol §11).
+    /// A private room that is an MLS room from its first moment.
     pub fn mls() -> Self {
-        let options = Self {
-            preset: Some(RoomPreset::PrivateChat),
-            creation_content: Some(
-                json!({ "org.matrix.msc4245.encryption_algorithm": dmls::ALGORITHM }),
-            ),
-            // `events` replaces the server's defaults, so what protects the room is named again.
-            power_levels: Some(json!({ "events": {
-                "m.room.encryption": 100,
-                "m.room.history_visibility": 100,
-                "m.room.power_levels": 100,
-                format!("{}.group", dmls::NAMESPACE): 100,
-                format!("{}.commit", dmls::NAMESPACE): 0,
-            } })),
-            ..Self::default()
-        };
-        options.with_state("m.room.encryption", "", json!({ "algorithm": dmls::ALGORITHM }))
+        Self { mls: true, preset: Some(RoomPreset::PrivateChat), ..Self::default() }
     }
 
     /// Adds a state event, to be there when the first member joins.
@@ -85,6 +71,9 @@ impl RoomOptions {
         request.initial_state = self.initial_state.iter().map(raw).collect::<Result<_, _>>()?;
         request.power_level_content_override = self.power_levels.as_ref().map(raw).transpose()?;
         request.creation_content = self.creation_content.as_ref().map(raw).transpose()?;
+        if self.mls {
+            make_mls_room(&mut request)?;
+        }
         Ok(request)
     }
 }
