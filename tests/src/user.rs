@@ -67,12 +67,8 @@ impl User {
     pub async fn log_in(&mut self) -> Result<&mut MlsDevice, DriverError> {
         let device = self.log_in_unsigned().await?;
         let id = device.session.device_id.clone();
-        self.first()
-            .sync_until("the device list with the new device", async |first| {
-                first.track_users([first.user_id()]).await?;
-                Ok(first.olm.get_device(first.user_id(), &id, None).await?.is_some())
-            })
-            .await?;
+        let user = self.account.user_id.clone();
+        self.first().wait_for_device(&user, &id, true).await?;
         self.first().verify_own_device(&id).await?;
         self.devices.push(device);
         let last = self.devices.len() - 1;

@@ -26,6 +26,8 @@ pub struct Sent {
     pub event_id: OwnedEventId,
     /// The epoch that it is encrypted in.
     pub node: NodeId,
+    /// The event of that epoch's commit.
+    pub commit_event: Option<OwnedEventId>,
     /// How many messages the device has sent in that epoch before.
     pub generation: u32,
     /// Members' devices that cannot read it.
@@ -58,8 +60,13 @@ impl MlsDevice {
             let txn = TransactionId::new();
             let event_id =
                 self.device.send_event(room, "m.room.encrypted", &encrypted.content, &txn).await?;
-            let (node, generation) = (encrypted.node, encrypted.generation);
-            return Ok(Sent { event_id, node, generation, without_mls });
+            return Ok(Sent {
+                event_id,
+                node: encrypted.node,
+                commit_event: encrypted.content.get_field("epoch_event")?,
+                generation: encrypted.generation,
+                without_mls,
+            });
         }
         Err(DriverError::NeverReady(room.to_owned(), ATTEMPTS))
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use matrix_sdk_crypto_mls::dmls::NodeId;
-use ruma::{EventId, RoomId};
+use ruma::{DeviceId, EventId, RoomId, UserId};
 
 use super::{MlsDevice, TimelineEvent};
 use crate::error::DriverError;
@@ -66,6 +66,20 @@ impl MlsDevice {
     pub async fn wait_to_join(&mut self, room: &RoomId) -> Result<(), DriverError> {
         self.sync_until(&format!("a Welcome to {room}"), async |device| {
             Ok(device.status(room).await?.is_some())
+        })
+        .await
+    }
+
+    /// Syncs until a user's device list has a device, or has it no longer.
+    pub async fn wait_for_device(
+        &mut self,
+        user: &UserId,
+        id: &DeviceId,
+        is_there: bool,
+    ) -> Result<(), DriverError> {
+        let what = if is_there { "new" } else { "deletion of the" };
+        self.sync_until(&format!("the {what} device {id} of {user}"), async |device| {
+            Ok(device.olm.get_device(user, id, None).await?.is_some() == is_there)
         })
         .await
     }

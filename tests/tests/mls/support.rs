@@ -1,14 +1,30 @@
 //! What the tests have in common.
 
-use std::env;
+use std::{env, sync::Arc, time::Duration};
 
 use matrix_mls_tests::{HttpClient, MlsDevice, RoomOptions, Sent, User};
 use matrix_sdk_crypto_mls::{
-    DecryptionError, Notice, RoomSettings,
-    dmls::{NodeId, TrustRequirement},
+    AnyOutgoingRequest, DecryptionError, OutgoingRequest, Readiness, RoomSettings,
+    dmls::{Member, NodeId, TrustRequirement},
 };
-use ruma::{EventId, OwnedRoomId, RoomId, TransactionId, events::AnySyncTimelineEvent, serde::Raw};
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, RoomId, TransactionId, UserId,
+    api::{
+        Direction,
+        client::{filter::RoomEventFilter, message::get_message_events},
+    },
+    events::AnySyncTimelineEvent,
+    serde::Raw,
+    uint,
+};
 use serde_json::Value;
+
+/// The type of commit events.
+pub const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
+/// A sync that does not wait.
+pub const NOW: Duration = Duration::ZERO;
+/// A sync that waits until there is something.
+pub const SOON: Duration = Duration::from_secs(5);
 
 /// The homeserver that `cargo xtask test` has started.
 pub async fn homeserver() -> HttpClient {
@@ -19,6 +35,16 @@ pub async fn homeserver() -> HttpClient {
 /// A new user with so many devices.
 pub async fn user(http: &HttpClient, name: &str, devices: usize) -> User {
     User::register(http, name, devices).await.unwrap()
+}
+
+/// The same, with settings for the rooms that the user founds.
+pub async fn user_with(
+    http: &HttpClient,
+    name: &str,
+    devices: usize,
+    settings: RoomSettings,
+) -> User {
+    User::register_with(http, name, devices, settings).await.unwrap()
 }
 
 /// Rooms that let every device in, cross-signed or not.
@@ -123,11 +149,52 @@ pub async fn send_raw(
     room: &RoomId,
     event_type: &str,
     content: &Value,
-) -> ruma::OwnedEventId {
+) -> OwnedEventId {
     device.send_event(room, event_type, content, &TransactionId::new()).await.unwrap()
 }
 
-/// Requires that the machine has reported something.
-pub fn has_reported(device: &MlsDevice, what: impl Fn(&Notice) -> bool) -> bool {
-    device.notices.iter().any(what)
+/// A room's events of these types that a member can fetch, oldest first.
+pub async fn events(
+    device: &MlsDevice,
+    room: &RoomId,
+    types: &[&str],
+) -> Vec<Raw<AnySyncTimelineEvent>> {
+    let mut request = get_message_events::v3::Request::new(room.to_owned(), Direction::Forward);
+    let mut filter = RoomEventFilter::default();
+    filter.types = Some(types.iter().copied().map(ToOwned::to_owned).collect());
+    request.filter = filter;
+    request.limit = uint!(100);
+    let response = device.messages(request).await.unwrap();
+    response.chunk.into_iter().map(Raw::cast).collect()
+}
+
+/// The events of a room's commits, oldest first.
+pub async fn commits(device: &MlsDevice, room: &RoomId) -> Vec<OwnedEventId> {
+    let events = events(device, room, &[COMMIT]).await;
+    events.iter().map(|event| event.get_field("event_id").unwrap().unwrap()).collect()
+}
+
+/// Gets a room ready up to the commit that this needs, and gives the commit's request. It is not
+/// sent.
+pub async fn commit_in_outbox(device: &mut MlsDevice, room: &RoomId) -> OutgoingRequest {
+    for _ in 0..10 {
+        let readiness = device.mls.prepare_room(room).await.unwrap();
+        assert_eq!(readiness, Readiness::NeedsRequests);
+        device.device.pump().await.unwrap();
+        let requests = device.mls.outgoing_requests().await.unwrap();
+        for request in requests {
+            if matches!(request.request(), AnyOutgoingRequest::RoomMessage(_)) {
+                return request;
+            }
+            device.send_mls_request(&request).await.unwrap();
+        }
+    }
+    panic!("the room wants no commit");
+}
+
+/// How many of a user's devices are in the group, as a device sees it.
+pub async fn devices_in(device: &MlsDevice, room: &RoomId, user: &UserId) -> usize {
+    let status = device.status(room).await.unwrap().expect("not in the group");
+    let of_user = |(_, member): &(_, &Arc<Member>)| member.device().user_id == user.as_str();
+    status.roster.iter().filter(of_user).count()
 }
