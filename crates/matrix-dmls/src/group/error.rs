@@ -25,8 +25,8 @@ pub enum GroupError {
     /// A leaf has another kind of credential or signature key than this protocol's.
     #[error("a leaf has a credential or signature key of another kind")]
     UnsupportedCredential,
-    /// Two leaves belong to one device.
-    #[error("two leaves belong to one device")]
+    /// Two leaves belong to one device (user and device ID) or have one signature key.
+    #[error("two leaves belong to one device, or have one signature key")]
     DuplicateDevice,
     /// The message belongs to another room's group.
     #[error("made for another room")]
