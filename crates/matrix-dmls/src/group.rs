@@ -32,6 +32,7 @@ pub use self::{
     key_package::{OwnKeyPackage, new_key_package},
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
+pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 };
 use crate::{
     authenticated_data::MessageAad,
@@ -181,7 +182,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the node's state is not held, or the plan cannot be carried out on it.
+    /// When the node's state is not held, or the plan cannot be carried out on it;
+    /// [`GroupError::KeyPackage`] when that is for one of the key packages.
     pub fn commit(
         &self,
         parent: NodeId,

@@ -4,7 +4,7 @@ use crate::{
     credential::CredentialError,
     epoch_key::{DecryptError, EncryptError},
     error::MalformedError,
-    ids::NodeId,
+    ids::{KeyPackageRef, NodeId},
     record::IllFormed,
     storage::StorageError,
 };
@@ -49,6 +49,10 @@ pub enum GroupError {
     /// The change names a leaf that is blank.
     #[error("leaf {0} is blank")]
     BlankLeaf(u32),
+    /// This key package cannot be added to this epoch: it is not valid, or has a key that somebody in
+    /// it, or another one to be added, has too. Leave it out.
+    #[error("the key package {0} cannot be added")]
+    KeyPackage(KeyPackageRef),
     /// The Welcome's key package is not ours, or was used before.
     #[error("no private key for this Welcome: the key package is unknown or was used before")]
     NoMatchingKeyPackage,
