@@ -59,6 +59,12 @@ pub enum GroupError {
     /// The Welcome does not belong to the commit that it names (protocol §6).
     #[error("the Welcome does not belong to the commit that it names")]
     WelcomeMismatch,
+    /// The ratchet tree has other leaves than those that are known to be in the epoch.
+    #[error("the tree has other leaves than the epoch")]
+    WrongTree,
+    /// The node was entered before. Joining it again would bring back what was punctured there.
+    #[error("{0:?} was entered before")]
+    AlreadyEntered(NodeId),
     /// The commit was processed on this node before, and its secret is erased.
     #[error("punctured: this commit was processed here before")]
     Punctured,
