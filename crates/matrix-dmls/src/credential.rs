@@ -149,6 +149,11 @@ impl Identity {
     }
 }
 
+/// Whether a Matrix device key signed this canonical JSON, strictly verified.
+pub fn verify_device_signature(device_key: &[u8; 32], json: &str, signature: &[u8]) -> bool {
+    verify_strict(device_key, json.as_bytes(), signature)
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}#{}", self.device, self.seq)

@@ -14,11 +14,13 @@ mod roster;
 mod schedule;
 mod serde_bytes_vec;
 mod storage;
+#[cfg(test)]
+mod test_utils;
 mod wire;
 
 pub use crate::{
     authenticated_data::MessageAad,
-    credential::{CredentialError, Device, Identity},
+    credential::{CredentialError, Device, Identity, verify_device_signature},
     crypto::Secret,
     epoch_key::{
         DecryptError, DecryptedMessage, EncryptError, EpochKey, EpochKeyParts, GENERATION_LIMIT,

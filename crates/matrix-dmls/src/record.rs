@@ -1,8 +1,10 @@
 //! What the graph keeps of a commit (protocol §8), and the check that a commit is one at all (§2).
 
+#[cfg(test)]
+mod tests;
 mod well_formed;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,8 +70,7 @@ impl CommitRecord {
     /// The leaves that the commit removes without putting the same device (user, device and device
     /// key) back itself.
     pub fn removes_without_readding(&self) -> impl Iterator<Item = (u32, &Arc<Member>)> {
-        let added: std::collections::HashSet<_> =
-            self.added.iter().map(|(_, member)| member.device()).collect();
+        let added: HashSet<_> = self.added.iter().map(|(_, member)| member.device()).collect();
         self.removed
             .iter()
             .filter(move |(_, member)| !added.contains(member.device()))

@@ -15,6 +15,8 @@ pub(crate) mod leaf_node;
 pub(crate) mod message;
 pub(crate) mod proposal;
 pub(crate) mod ratchet_tree;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 pub(crate) mod transcript;
 pub(crate) mod welcome;

@@ -16,7 +16,9 @@ use crate::{trust::Verdict, types::events::GroupEventContent};
 pub struct RoomView {
     /// Once a room has been seen as MLS it stays MLS (protocol §11).
     pub mls_since: Option<MlsSince>,
-    /// An encryption event that tried to turn MLS off.
+    /// Somebody tried to turn MLS off after that.
+    pub downgraded: bool,
+    /// The event that tried, if it had an ID.
     pub downgrade_attempt: Option<OwnedEventId>,
     /// Who created the room.
     pub creator: Option<OwnedUserId>,
@@ -43,10 +45,6 @@ pub struct RoomView {
     /// How far each leaf's owner could be trusted when an epoch with it was entered.
     #[serde(with = "verdicts")]
     pub verdicts: BTreeMap<Device, Verdict>,
-    /// By epoch, the generation that our next message gets.
-    pub generations: BTreeMap<NodeId, u32>,
-    /// By epoch, the event that carries its commit.
-    pub commit_events: BTreeMap<NodeId, OwnedEventId>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
 }
@@ -95,10 +93,7 @@ impl RoomView {
 
     /// Whether the user has joined or is invited.
     pub fn may_join(&self, user: &UserId) -> bool {
-        matches!(
-            self.members.get(user),
-            Some(MembershipState::Join | MembershipState::Invite)
-        )
+        matches!(self.members.get(user), Some(MembershipState::Join | MembershipState::Invite))
     }
 
     /// All whose devices the OlmMachine has to know.

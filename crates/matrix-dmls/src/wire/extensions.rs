@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::tls::{Reader, Writer};
+use super::tls::Reader;
 use crate::error::MalformedError;
 
 /// The type of the RequiredCapabilities extension.
@@ -71,19 +71,6 @@ pub(crate) fn read_u16s(reader: &mut Reader<'_>) -> Result<BTreeSet<u16>, Malfor
         values.insert(list.u16()?);
     }
     Ok(values)
-}
-
-/// `Extension extensions<V>`.
-pub(crate) fn write_extensions<'a>(
-    out: &mut Writer,
-    extensions: impl IntoIterator<Item = &'a Extension>,
-) {
-    let mut list = Writer::new();
-    for extension in extensions {
-        list.u16(extension.extension_type);
-        list.opaque(&extension.data);
-    }
-    out.opaque(&list.into_bytes());
 }
 
 /// `RequiredCapabilities` (RFC 9420 §11.1): what every member's leaf must say that it supports.

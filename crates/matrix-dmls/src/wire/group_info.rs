@@ -4,7 +4,6 @@ use super::{
     extensions::{Extension, read_extensions},
     group_context::GroupContext,
     message::{WireFormat, open},
-    tls::Reader,
 };
 use crate::{crypto::verify_with_label, error::MalformedError, ids::HASH_LENGTH};
 
@@ -42,7 +41,7 @@ impl GroupInfo {
     /// `TooLarge` above [`MAX_GROUP_INFO_BYTES`], before anything is read; what
     /// [`GroupContext::parse`] gives; else what is wrong with the encoding.
     pub fn parse(bytes: &[u8]) -> Result<Self, MalformedError> {
-        let mut reader: Reader<'_> = open(bytes, MAX_GROUP_INFO_BYTES, WireFormat::GroupInfo)?;
+        let mut reader = open(bytes, MAX_GROUP_INFO_BYTES, WireFormat::GroupInfo)?;
         let start = reader;
         let context = GroupContext::read(&mut reader)?;
         let extensions = read_extensions(&mut reader)?;

@@ -1,5 +1,7 @@
 //! `Welcome` (RFC 9420 §12.4.3.1), cut down to what one recipient needs (protocol §6).
 
+use std::collections::HashSet;
+
 use super::{
     message::{CIPHER_SUITE, WireFormat, begin, expect, open},
     proposal::MAX_LEAVES,
@@ -44,7 +46,7 @@ impl Welcome {
         reader.finish()?;
 
         let mut secrets = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         while !list.is_empty() {
             if secrets.len() == MAX_LEAVES {
                 return Err(MalformedError::TooLarge);

@@ -14,13 +14,22 @@ use crate::{
     error::MalformedError,
     wire::{
         aad::CommitAad,
-        extensions::write_extensions,
+        extensions::Extension,
         group_info::GroupInfo,
         key_package::{KeyPackage, KeyPackageError},
         message::{WireFormat, begin},
         tls::Writer,
     },
 };
+
+fn write_extensions<'a>(out: &mut Writer, extensions: impl IntoIterator<Item = &'a Extension>) {
+    let mut list = Writer::new();
+    for extension in extensions {
+        list.u16(extension.extension_type);
+        list.opaque(&extension.data);
+    }
+    out.opaque(&list.into_bytes());
+}
 
 /// A second Welcome to a node, or the same one again, would bring back what was punctured there.
 #[test]
@@ -187,7 +196,7 @@ fn what_would_fill_the_memory_is_refused_first() {
     let info = GroupInfo::parse(&good.group_info).unwrap();
     let mut out = begin(WireFormat::GroupInfo);
     out.raw(info.context.as_bytes());
-    let tree = crate::wire::extensions::Extension { extension_type: 2, data: blank };
+    let tree = Extension { extension_type: 2, data: blank };
     write_extensions(&mut out, info.extensions.iter().chain([&tree]));
     out.opaque(&info.confirmation_tag);
     out.u32(info.signer);
@@ -288,7 +297,7 @@ fn a_key_package_that_mls_refuses_is_not_fit_to_be_added() {
     // Without its extensions (none) and its signature.
     let mut signed = Writer::new();
     signed.raw(&bytes[..bytes.len() - 1 - 2 - 64]);
-    let tree = crate::wire::extensions::Extension { extension_type: 2, data: vec![1, 2, 3] };
+    let tree = Extension { extension_type: 2, data: vec![1, 2, 3] };
     write_extensions(&mut signed, [&tree]);
     let signed = signed.into_bytes();
     let signature = carol.local.signing_key().sign(&sign_content("KeyPackageTBS", &signed));

@@ -1,0 +1,229 @@
+//! Our own commits: made, sent, accepted (protocol §5).
+
+use std::sync::Arc;
+
+use matrix_dmls::{CommitPlan, CommitRecord, GroupChanges, NodeId, PendingCommit, Welcome};
+use ruma::{OwnedEventId, TransactionId};
+use tracing::debug;
+
+use super::{MlsMachine, Room, membership::Addition};
+use crate::{
+    error::MlsError,
+    notice::Notice,
+    room::RoomView,
+    store::{Changes, OutboxRequest, OutboxRequestKind, StoredCommit, WelcomeRecipient},
+    trust,
+    types::events::{
+        CommitEventContent, GroupEventContent, SharedWelcome, ToDeviceWelcomeEventContent,
+    },
+};
+
+/// What an event's content may have, in bytes: the event's limit is 65,536, and the server puts
+/// more around it (protocol §2: 60 KiB).
+const MAX_CONTENT: usize = 60 * 1024;
+
+/// What one `PUT /sendToDevice` carries at most, in bytes.
+const MAX_TO_DEVICE_REQUEST: usize = 512 * 1024;
+
+impl MlsMachine {
+    /// Makes a commit as a pending child of `parent`, or founds the group without one, and puts its
+    /// event into the outbox. Of the additions, as many as fit into an event.
+    pub(super) async fn make_commit(
+        &self,
+        room: &mut Room,
+        parent: Option<NodeId>,
+        plan: CommitPlan,
+        mut additions: Vec<Addition>,
+    ) -> Result<(), MlsError> {
+        loop {
+            let mut plan = plan.clone();
+            plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
+            let (node, group) = match parent {
+                Some(parent) => room.group.commit(parent, &self.inner.local, plan)?,
+                None => {
+                    let extension = self.new_extension();
+                    room.group.found(&self.inner.local, &extension, plan.add)?
+                }
+            };
+            let Some(pending) = group.pending.get(&node).cloned().flatten() else { return Ok(()) };
+            let content = self.commit_content(room, &pending);
+            let size = serde_json::to_vec(&content)?.len().max(welcome_size(&pending)?);
+            if size > MAX_CONTENT {
+                // Fewer at a time: the next commit adds the rest.
+                if additions.len() > 1 {
+                    additions.truncate(additions.len() / 2);
+                    debug!(additions = additions.len(), "The commit is too large, adding fewer");
+                    continue;
+                }
+                return Err(MlsError::RoomTooLarge { bytes: size });
+            }
+            return self.keep_commit(room, node, group, content, additions).await;
+        }
+    }
+
+    async fn keep_commit(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        group: GroupChanges,
+        content: CommitEventContent,
+        additions: Vec<Addition>,
+    ) -> Result<(), MlsError> {
+        let recipients = additions
+            .iter()
+            .map(|addition| WelcomeRecipient {
+                user_id: addition.name.0.clone(),
+                device_id: addition.name.1.clone(),
+                key_package: matrix_dmls::key_package_ref(&addition.key_package),
+            })
+            .collect();
+        let mut changes = Changes::default();
+        let content = Box::new(content);
+        let kind = OutboxRequestKind::Commit { node, content, recipients };
+        self.put_into_outbox(room, &mut changes, kind);
+        changes.room(&room.id).group = group;
+        self.save(room, changes).await?;
+        // A key package is used for one commit only, whatever becomes of that.
+        let mut transient = self.transient();
+        for addition in additions {
+            transient.claimed.remove(&addition.name);
+        }
+        Ok(())
+    }
+
+    fn put_into_outbox(&self, room: &Room, changes: &mut Changes, kind: OutboxRequestKind) {
+        let order = self.transient().next_order(self.now());
+        let id = TransactionId::new();
+        let request = OutboxRequest { id: id.clone(), room_id: room.id.clone(), order, kind };
+        changes.outbox.insert(id, Some(request));
+    }
+
+    /// The event's content; with what an external commit needs, if that fits.
+    fn commit_content(&self, room: &Room, pending: &PendingCommit) -> CommitEventContent {
+        let parent = pending.node.record.parent;
+        let mut content =
+            CommitEventContent::new(pending.commit.clone(), parent, pending.parent_context.clone());
+        content.parent_event = parent.and_then(|parent| room.commit_events.get(&parent).cloned());
+        let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
+        let size = base64(pending.commit.len() + pending.parent_context.len()) + 512;
+        if size + base64(pending.group_info.len() + pending.tree.len()) < MAX_CONTENT {
+            content.group_info = Some(pending.group_info.clone().into());
+            content.tree = Some(pending.tree.clone().into());
+        }
+        content
+    }
+
+    /// The server has accepted our commit: its epoch is entered, and only now those whom it adds
+    /// are told (protocol §5). Does nothing if that was known.
+    pub(super) async fn accepted(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        event_id: OwnedEventId,
+    ) -> Result<(), MlsError> {
+        let Some(pending) = room.group.pending_commit(&node).cloned() else { return Ok(()) };
+        let record = Arc::clone(&pending.node.record);
+        let mut changes = Changes::default();
+        let mut recipients = Vec::new();
+        let mut content = self.commit_content(room, &pending);
+        if let Some(request) = self.commit_request(&room.id, Some(node)).await? {
+            changes.outbox.insert(request.id, None);
+            if let OutboxRequestKind::Commit { content: sent, recipients: whom, .. } = request.kind
+            {
+                content = *sent;
+                recipients = whom;
+            }
+        }
+        for messages in welcomes(room, &pending, &event_id, &recipients)? {
+            self.put_into_outbox(room, &mut changes, OutboxRequestKind::Welcome { messages });
+        }
+        let mut view =
+            self.with_verdicts(room, &record).await?.unwrap_or_else(|| room.view.clone());
+        if record.parent.is_none() && view.group.is_none() {
+            let content = GroupEventContent::new(node, record.extension.instance);
+            self.put_into_outbox(room, &mut changes, OutboxRequestKind::Group { content });
+        }
+        if record.updated.is_some() {
+            view.must_update = false;
+            view.updated_at = self.now();
+        }
+        view.entrance = view.entrance.or(Some(node));
+        let room_changes = changes.room(&room.id);
+        room_changes.view = Some(view);
+        room_changes.group = room.group.accept(node)?;
+        let commit = StoredCommit {
+            event_id,
+            sender: self.user_id().to_owned(),
+            content,
+            received_at: self.now(),
+        };
+        room_changes.commits.insert(node, commit);
+        self.save(room, changes).await?;
+        self.notify(Notice::EpochEntered {
+            room_id: room.id.clone(),
+            node,
+            epoch: record.epoch,
+            author: record.author.member.device().clone(),
+            added: record.added.iter().map(|(_, member)| member.device().clone()).collect(),
+            removed: record.removed.iter().map(|(_, member)| member.device().clone()).collect(),
+        });
+        Ok(())
+    }
+
+    /// How far the members that a commit brings can be trusted, kept for the time when their device
+    /// is gone. `None` if it brings nobody.
+    pub(super) async fn with_verdicts(
+        &self,
+        room: &Room,
+        record: &CommitRecord,
+    ) -> Result<Option<RoomView>, MlsError> {
+        if record.added.is_empty() && record.parent.is_some() {
+            return Ok(None);
+        }
+        let mut view = room.view.clone();
+        for (_, member) in record.added.iter().chain(&record.updated) {
+            let verdict = trust::verdict(&self.inner.olm, member).await?;
+            view.verdicts.insert(member.device().clone(), verdict);
+        }
+        Ok(Some(view))
+    }
+}
+
+/// The size of the largest Welcome content that this commit leads to.
+fn welcome_size(pending: &PendingCommit) -> Result<usize, MlsError> {
+    let Some(welcome) = &pending.welcome else { return Ok(0) };
+    let welcome = Welcome::parse(welcome).map_err(matrix_dmls::GroupError::from)?;
+    let bytes = welcome.encrypted_group_info().len() + pending.tree.len();
+    // The recipient's own part and the names.
+    Ok(bytes.div_ceil(3) * 4 + 2048)
+}
+
+/// The Welcomes for those whom a commit adds, in requests of a bounded size.
+#[allow(clippy::type_complexity)]
+fn welcomes(
+    room: &Room,
+    pending: &PendingCommit,
+    event_id: &OwnedEventId,
+    recipients: &[WelcomeRecipient],
+) -> Result<Vec<Vec<(ruma::OwnedUserId, ruma::OwnedDeviceId, ToDeviceWelcomeEventContent)>>, MlsError>
+{
+    let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
+    let welcome = Welcome::parse(welcome).map_err(matrix_dmls::GroupError::from)?;
+    let shared = SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
+    let per_request = (MAX_TO_DEVICE_REQUEST / welcome_size(pending)?.max(1)).max(1);
+    let messages: Vec<_> = recipients
+        .iter()
+        .filter_map(|recipient| {
+            let secrets = welcome.secrets_for_recipient(&recipient.key_package)?;
+            let content = ToDeviceWelcomeEventContent::new(
+                room.id.clone(),
+                pending.node.record.node,
+                event_id.clone(),
+                secrets,
+                shared.clone(),
+            );
+            Some((recipient.user_id.clone(), recipient.device_id.clone(), content))
+        })
+        .collect();
+    Ok(messages.chunks(per_request).map(<[_]>::to_vec).collect())
+}

@@ -1,0 +1,237 @@
+//! Reading messages.
+
+use std::sync::Arc;
+
+use matrix_dmls::{ALGORITHM, DecryptedMessage, Device, GroupError, NodeId, NodeStatus};
+use ruma::{
+    OwnedEventId, OwnedUserId, RoomId,
+    events::{AnySyncTimelineEvent, AnyTimelineEvent},
+    serde::Raw,
+};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
+use tracing::instrument;
+
+use super::{MlsMachine, Room, room_events::EventHead};
+use crate::{
+    error::{DecryptionError, MlsError},
+    store::{Changes, LedgerEntry, MessageKey},
+    trust::{self, Verdict},
+    types::events::MlsEncryptedEventContent,
+};
+
+/// A decrypted event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DecryptedRoomEvent {
+    /// The event with its type and content in the clear.
+    pub event: Raw<AnyTimelineEvent>,
+    /// Who encrypted it, and how.
+    pub encryption_info: MlsEncryptionInfo,
+}
+
+/// Who encrypted a message, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MlsEncryptionInfo {
+    /// Whose device signed it. Its user is the event's sender.
+    pub sender: Device,
+    /// How far that device can be trusted.
+    pub verdict: Verdict,
+    /// The epoch.
+    pub node: NodeId,
+    /// Its number.
+    pub epoch: u64,
+    /// The sender's leaf.
+    pub leaf: u32,
+    /// The sender's count of messages in the epoch.
+    pub generation: u32,
+    /// The sender has used the same keys for another message: it went back to an old copy of its
+    /// store (protocol §7, `GenerationReuse`).
+    pub generation_reused: bool,
+}
+
+/// What was encrypted.
+#[derive(Deserialize)]
+struct Plaintext {
+    #[serde(rename = "type")]
+    event_type: String,
+    content: Box<RawValue>,
+    room_id: ruma::OwnedRoomId,
+}
+
+impl MlsMachine {
+    /// Decrypts a message. Nothing is used up: the same event can be decrypted again at any time,
+    /// in any order, our own ones too.
+    ///
+    /// # Errors
+    ///
+    /// [`DecryptionError`] says why an event cannot be read. After
+    /// [`DecryptionError::UnknownEpoch`] the event is kept, and [`crate::Notice::Readable`] comes
+    /// when it can be.
+    #[instrument(skip_all, fields(%room_id))]
+    pub async fn decrypt_room_event(
+        &self,
+        event: &Raw<AnySyncTimelineEvent>,
+        room_id: &RoomId,
+    ) -> Result<DecryptedRoomEvent, DecryptionError> {
+        let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
+        let json = event.json().get();
+        let head = EventHead::read(json).ok_or_else(|| malformed("not an event"))?;
+        let event_id = head.event_id.clone().ok_or_else(|| malformed("an event without ID"))?;
+        let content: MlsEncryptedEventContent = serde_json::from_str(head.content.get())
+            .map_err(|_| malformed("not an encrypted event"))?;
+        if head.event_type != "m.room.encrypted" || content.algorithm != ALGORITHM {
+            return Err(malformed("not an event of this algorithm"));
+        }
+        let header = matrix_dmls::peek(&content.ciphertext.0)
+            .map_err(|error| malformed(&error.to_string()))?;
+        if header.aad.epoch() != content.epoch {
+            return Err(malformed("the event names another epoch than its ciphertext"));
+        }
+
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else { return Err(malformed("no room")) };
+        let message = match room.group.decrypt(&content.ciphertext.0) {
+            Ok(message) => message,
+            Err(GroupError::NoEpochKey(node)) => {
+                let reason = self.why_no_key(room, node);
+                if matches!(reason, DecryptionError::UnknownEpoch(_)) {
+                    self.queue(room, &event_id, node, &head).await?;
+                    if let Some(epoch_event) = &content.epoch_event
+                        && room.group.entered().next().is_some()
+                    {
+                        self.transient().fetch(room_id, epoch_event);
+                    }
+                }
+                return Err(reason);
+            }
+            Err(GroupError::WrongRoom) => return Err(DecryptionError::WrongRoom),
+            Err(error) => return Err(malformed(&error.to_string())),
+        };
+        self.check_sender(&head.sender, &message)?;
+        let plaintext: Plaintext = serde_json::from_slice(&message.plaintext)
+            .map_err(|_| malformed("the plaintext is not JSON of an event"))?;
+        if plaintext.room_id != room_id {
+            return Err(DecryptionError::WrongRoom);
+        }
+        let generation_reused =
+            self.check_replay(room, &event_id, &content.ciphertext.0, &message).await?;
+        let encryption_info = self.encryption_info(room, &message, generation_reused).await?;
+        let event = in_the_clear(json, room_id, &plaintext, content.relates_to.as_deref())
+            .map_err(MlsError::from)?;
+        Ok(DecryptedRoomEvent { event, encryption_info })
+    }
+
+    /// Why there is no key for an epoch.
+    fn why_no_key(&self, room: &Room, node: NodeId) -> DecryptionError {
+        let graph = room.group.graph();
+        match graph.status(&node) {
+            None => return DecryptionError::UnknownEpoch(node),
+            Some(NodeStatus::Entered) => return DecryptionError::KeysExpired,
+            Some(NodeStatus::Seen) => {}
+        }
+        let ours = self.inner.local.device();
+        let entered_above =
+            graph.ancestors(&node).any(|above| graph.status(&above) == Some(NodeStatus::Entered));
+        let is_member =
+            room.group.roster(&node).is_some_and(|roster| roster.leaf_of(ours).is_some());
+        if entered_above && !is_member {
+            DecryptionError::AfterOurRemoval
+        } else if entered_above {
+            // Another copy of its commit may still let us in.
+            DecryptionError::UnknownEpoch(node)
+        } else {
+            DecryptionError::BeforeOurJoin
+        }
+    }
+
+    fn check_sender(
+        &self,
+        sender: &OwnedUserId,
+        message: &DecryptedMessage,
+    ) -> Result<(), DecryptionError> {
+        let signer = message.sender.device();
+        if signer.user_id == sender.as_str() {
+            return Ok(());
+        }
+        Err(DecryptionError::InvalidSender { sender: sender.clone(), signer: signer.clone() })
+    }
+
+    /// Binds a message to its event. Gives whether another message had the same keys.
+    async fn check_replay(
+        &self,
+        room: &mut Room,
+        event_id: &OwnedEventId,
+        ciphertext: &[u8],
+        message: &DecryptedMessage,
+    ) -> Result<bool, DecryptionError> {
+        let key = MessageKey {
+            node: message.aad.epoch(),
+            leaf: message.leaf,
+            generation: message.generation,
+        };
+        let ciphertext_hash: [u8; 32] = Sha256::digest(ciphertext).into();
+        match self.inner.store.ledger_entry(&room.id, &key).await? {
+            Some(entry) if entry.ciphertext_hash != ciphertext_hash => Ok(true),
+            Some(entry) if entry.event_id != *event_id => {
+                Err(DecryptionError::Replay { first: entry.event_id })
+            }
+            Some(_) => Ok(false),
+            None => {
+                let mut changes = Changes::default();
+                let entry = LedgerEntry { event_id: event_id.clone(), ciphertext_hash };
+                changes.room(&room.id).ledger.insert(key, entry);
+                self.save(room, changes).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn encryption_info(
+        &self,
+        room: &Room,
+        message: &DecryptedMessage,
+        generation_reused: bool,
+    ) -> Result<MlsEncryptionInfo, DecryptionError> {
+        let sender = message.sender.device();
+        let verdict = match trust::verdict(&self.inner.olm, &message.sender).await? {
+            // The device is gone; what it was then still holds.
+            Verdict::UnknownDevice => {
+                room.view.verdicts.get(sender).copied().unwrap_or(Verdict::UnknownDevice)
+            }
+            verdict => verdict,
+        };
+        let node = message.aad.epoch();
+        let epoch = room.group.epoch_key(&node).map(|key| Arc::clone(key).epoch());
+        Ok(MlsEncryptionInfo {
+            sender: sender.clone(),
+            verdict,
+            node,
+            epoch: epoch.unwrap_or_default(),
+            leaf: message.leaf,
+            generation: message.generation,
+            generation_reused,
+        })
+    }
+}
+
+/// The event with type and content in the clear, and the relation that stood outside.
+fn in_the_clear(
+    json: &str,
+    room_id: &RoomId,
+    plaintext: &Plaintext,
+    relates_to: Option<&RawValue>,
+) -> Result<Raw<AnyTimelineEvent>, serde_json::Error> {
+    let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)?;
+    let mut content: serde_json::Value = serde_json::from_str(plaintext.content.get())?;
+    if let (Some(content), Some(relates_to)) = (content.as_object_mut(), relates_to) {
+        // As with Megolm the outer one counts, since it is what the server aggregates by.
+        content.insert("m.relates_to".to_owned(), serde_json::from_str(relates_to.get())?);
+    }
+    event.insert("type".to_owned(), plaintext.event_type.clone().into());
+    event.insert("content".to_owned(), content);
+    event.insert("room_id".to_owned(), room_id.as_str().into());
+    Ok(Raw::from_json(to_raw_value(&event)?))
+}

@@ -1,0 +1,167 @@
+//! Membership follows the room: what has to change before something is sent (protocol §5).
+
+use std::collections::BTreeMap;
+
+use matrix_dmls::{Device, GENERATION_LIMIT, Member, NodeId, Roster, TrustRequirement};
+use ruma::OwnedUserId;
+
+use super::{DeviceName, MlsMachine, Room};
+use crate::{error::MlsError, trust};
+
+/// A device whose key packages gave nothing is asked again after this time: an hour.
+const CLAIM_PAUSE: u64 = 3600 * 1000;
+
+/// How far below the limit of generations we renew our keys.
+const GENERATIONS_LEFT: u32 = 256;
+
+/// A device to be added, with its key package.
+pub(super) struct Addition {
+    pub(super) name: DeviceName,
+    pub(super) key_package: Vec<u8>,
+}
+
+/// The difference between the wanted set and the leaves of an epoch.
+#[derive(Default)]
+pub(super) struct Difference {
+    /// Leaves for whose removal there is evidence.
+    pub(super) remove: Vec<u32>,
+    /// Devices that can be added.
+    pub(super) add: Vec<Addition>,
+    /// Devices whose key package has to be claimed first.
+    pub(super) claim: Vec<DeviceName>,
+    /// Devices that cannot be added now.
+    pub(super) without_mls: Vec<DeviceName>,
+    /// Users whose device list is not known, or known to be out of date.
+    pub(super) stale: Vec<OwnedUserId>,
+    /// Whether our own keys are to be renewed.
+    pub(super) update: bool,
+}
+
+impl MlsMachine {
+    /// Compares. `node` is the epoch to send in; without one, the group is about to be founded by
+    /// us alone.
+    pub(super) async fn difference(
+        &self,
+        room: &Room,
+        node: Option<NodeId>,
+        trust: TrustRequirement,
+    ) -> Result<Difference, MlsError> {
+        let mut difference = Difference::default();
+        let tracked: BTreeMap<_, _> = self
+            .inner
+            .olm
+            .store()
+            .load_tracked_users()
+            .await?
+            .into_iter()
+            .map(|user| (user.user_id, user.dirty))
+            .collect();
+        let is_fresh = |user: &str| tracked.iter().any(|(known, dirty)| known == user && !dirty);
+        let roster = match node {
+            Some(node) => room.group.roster(&node),
+            None => None,
+        }
+        .unwrap_or_default();
+
+        for (leaf, member) in roster.iter() {
+            if member.device() != self.inner.local.device()
+                && self
+                    .is_to_be_removed(room, member, trust, is_fresh(&member.device().user_id))
+                    .await?
+            {
+                difference.remove.push(leaf);
+            }
+        }
+        let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
+        for user_id in wanted {
+            if tracked.get(&user_id).is_none_or(|dirty| *dirty) {
+                difference.stale.push(user_id.clone());
+            }
+            self.compare_user(room, &user_id, &roster, trust, &mut difference).await?;
+        }
+        difference.update = node.is_some_and(|node| self.keys_are_due(room, &node));
+        Ok(difference)
+    }
+
+    /// Removal needs evidence: never a failed query, an exhausted supply of key packages, or what
+    /// only we think.
+    async fn is_to_be_removed(
+        &self,
+        room: &Room,
+        member: &Member,
+        trust: TrustRequirement,
+        is_fresh: bool,
+    ) -> Result<bool, MlsError> {
+        let device = member.device();
+        if room.view.is_gone(&device.user_id) {
+            return Ok(true);
+        }
+        if !is_fresh {
+            return Ok(false);
+        }
+        let Some(known) = trust::find_device(&self.inner.olm, device).await? else {
+            return Ok(true);
+        };
+        let other_key = known.ed25519_key().is_none_or(|key| *key.as_bytes() != device.device_key);
+        Ok(other_key
+            || (trust == TrustRequirement::CrossSigned && !known.is_cross_signed_by_owner()))
+    }
+
+    async fn compare_user(
+        &self,
+        room: &Room,
+        user_id: &OwnedUserId,
+        roster: &Roster,
+        trust: TrustRequirement,
+        difference: &mut Difference,
+    ) -> Result<(), MlsError> {
+        let devices = self.inner.olm.get_user_devices(user_id, None).await?;
+        for device in devices.devices() {
+            let Some(key) = device.ed25519_key() else { continue };
+            let wanted = Device {
+                user_id: user_id.to_string(),
+                device_id: device.device_id().to_string(),
+                device_key: *key.as_bytes(),
+            };
+            let is_ours = wanted == *self.inner.local.device();
+            if is_ours || device.is_dehydrated() || roster.leaf_of(&wanted).is_some() {
+                continue;
+            }
+            if trust == TrustRequirement::CrossSigned && !device.is_cross_signed_by_owner() {
+                continue;
+            }
+            let name = (user_id.clone(), device.device_id().to_owned());
+            let claimed = self.transient().claimed.get(&name).cloned();
+            // What was claimed before the device got another key is useless now.
+            let claimed = claimed.filter(|bytes| {
+                matrix_dmls::KeyPackage::parse_and_verify(bytes)
+                    .is_ok_and(|package| *package.member().device() == wanted)
+            });
+            let failed = room.view.failed_claims.get(&format!("{} {}", name.0, name.1));
+            if let Some(key_package) = claimed {
+                difference.add.push(Addition { name, key_package });
+            } else if failed.is_some_and(|at| self.now().saturating_sub(*at) < CLAIM_PAUSE) {
+                difference.without_mls.push(name);
+            } else {
+                difference.claim.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn keys_are_due(&self, room: &Room, node: &NodeId) -> bool {
+        let sent = room.generations.get(node).copied().unwrap_or_default();
+        let too_many =
+            room.view.rotation_period_msgs.is_some_and(|max| u64::from(sent) >= max.max(1));
+        let too_long = room
+            .view
+            .rotation_period_ms
+            // Shorter than an hour is not to be taken seriously, as in Megolm rooms.
+            .is_some_and(|max| {
+                self.now().saturating_sub(room.view.updated_at) > max.max(CLAIM_PAUSE)
+            });
+        room.view.must_update
+            || sent >= GENERATION_LIMIT.saturating_sub(GENERATIONS_LEFT)
+            || (sent > 0 && (too_many || too_long))
+    }
+}

@@ -1,0 +1,195 @@
+//! Getting a room ready to be sent to: the counterpart of `OlmMachine::share_room_key`.
+
+use matrix_dmls::{CommitPlan, Device, GroupExtension, InstanceId, NodeId};
+use ruma::{OwnedDeviceId, OwnedUserId, RoomId, UserId};
+use tracing::instrument;
+
+use super::{MlsMachine, Room, membership::Difference};
+use crate::error::MlsError;
+
+/// How long a room waits for its members' device lists before it goes on without them: 10 s.
+const DEVICES_PATIENCE: u64 = 10 * 1000;
+
+/// At most this many devices are added by one commit; the next one adds more.
+const MAX_ADDITIONS: usize = 100;
+
+/// Whether a room can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// It can.
+    Ready {
+        /// The epoch that messages will be encrypted in.
+        node: NodeId,
+        /// Members' devices that cannot read them, since they have no usable key package.
+        without_mls: Vec<(OwnedUserId, OwnedDeviceId)>,
+    },
+    /// Not yet: send [`MlsMachine::outgoing_requests`] and the OlmMachine's, and try again.
+    NeedsRequests,
+    /// This device is not in the group yet; somebody who is will add it. Sync, and try again.
+    WaitingForWelcome,
+}
+
+impl MlsMachine {
+    /// Gets a room ready to be sent to: compares the room's members and their devices with the
+    /// group's, and makes the commit that is needed, if any. Founds the group if this device is to.
+    ///
+    /// Call it before a message is written (when the user begins to type, say), and again after the
+    /// requests were sent, until it is [`Readiness::Ready`].
+    ///
+    /// # Errors
+    ///
+    /// [`MlsError::NotMls`], [`MlsError::Downgraded`], [`MlsError::Removed`],
+    /// [`MlsError::CommitsRefused`], [`MlsError::RoomTooLarge`], or when a store fails.
+    #[instrument(skip_all, fields(%room_id))]
+    pub async fn prepare_room(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else {
+            return Err(MlsError::NotMls(room_id.to_owned()));
+        };
+        self.prepare(room, false).await
+    }
+
+    /// Makes a commit that renews our own keys in the group (and brings the group up to date), which
+    /// locks out whoever had a copy of them. Send the outgoing requests afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`MlsMachine::prepare_room`].
+    #[instrument(skip_all, fields(%room_id))]
+    pub async fn update_keys(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else {
+            return Err(MlsError::NotMls(room_id.to_owned()));
+        };
+        self.prepare(room, true).await
+    }
+
+    pub(super) async fn prepare(
+        &self,
+        room: &mut Room,
+        update: bool,
+    ) -> Result<Readiness, MlsError> {
+        let Some(since) = &room.view.mls_since else {
+            return Err(MlsError::NotMls(room.id.clone()));
+        };
+        if room.view.downgraded {
+            return Err(MlsError::Downgraded(room.id.clone()));
+        }
+        // One commit at a time: while the fate of one is open, no second is made beside it.
+        if self.commit_request(&room.id, None).await?.is_some() {
+            return Ok(Readiness::NeedsRequests);
+        }
+        let founder = since.sender == self.user_id();
+        let Some(node) = room.group.sending_tip() else {
+            if founder && room.view.group.is_none() && room.group.graph().is_empty() {
+                return self.found(room).await;
+            }
+            return Ok(Readiness::WaitingForWelcome);
+        };
+        self.check_membership(room, node)?;
+
+        let trust = room.extension(&node).map(|extension| extension.trust).unwrap_or_default();
+        let mut difference = self.difference(room, Some(node), trust).await?;
+        difference.update |= update;
+        if self.must_wait(room, &mut difference) {
+            return Ok(Readiness::NeedsRequests);
+        }
+        let refused = self.now() < room.view.commits_refused_until;
+        if refused && !difference.remove.is_empty() {
+            return Err(MlsError::CommitsRefused);
+        }
+        let needed =
+            difference.update || !difference.add.is_empty() || !difference.remove.is_empty();
+        if !needed || refused {
+            let mut without_mls = difference.without_mls;
+            without_mls.extend(difference.add.into_iter().map(|addition| addition.name));
+            return Ok(Readiness::Ready { node, without_mls });
+        }
+        let resolves = room.group.graph().tips().filter(|tip| *tip != node);
+        let plan = CommitPlan {
+            remove: difference.remove,
+            update: difference.update,
+            resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),
+            ..CommitPlan::default()
+        };
+        let mut additions = difference.add;
+        additions.truncate(MAX_ADDITIONS);
+        self.make_commit(room, Some(node), plan, additions).await?;
+        Ok(Readiness::NeedsRequests)
+    }
+
+    async fn found(&self, room: &mut Room) -> Result<Readiness, MlsError> {
+        let trust = self.inner.settings.trust;
+        let mut difference = self.difference(room, None, trust).await?;
+        if self.must_wait(room, &mut difference) {
+            return Ok(Readiness::NeedsRequests);
+        }
+        if self.now() < room.view.commits_refused_until {
+            return Err(MlsError::CommitsRefused);
+        }
+        let mut additions = difference.add;
+        additions.truncate(MAX_ADDITIONS);
+        self.make_commit(room, None, CommitPlan::default(), additions).await?;
+        Ok(Readiness::NeedsRequests)
+    }
+
+    /// Whether device lists or key packages have to come first.
+    fn must_wait(&self, room: &Room, difference: &mut Difference) -> bool {
+        let now = self.now();
+        let mut transient = self.transient();
+        if difference.stale.is_empty() {
+            transient.waiting_for_devices.remove(&room.id);
+        } else {
+            // A server that does not answer must not keep the others from talking.
+            let since = *transient.waiting_for_devices.entry(room.id.clone()).or_insert(now);
+            if now.saturating_sub(since) < DEVICES_PATIENCE {
+                return true;
+            }
+        }
+        let claim = std::mem::take(&mut difference.claim);
+        if !claim.is_empty() {
+            transient.claim(&room.id, claim);
+        }
+        transient.is_claiming(&room.id)
+    }
+
+    /// We are still in the group, as far as the branch that everybody should be on says.
+    fn check_membership(&self, room: &Room, node: NodeId) -> Result<(), MlsError> {
+        let graph = room.group.graph();
+        let ours = self.inner.local.device();
+        let Some(chosen) = graph.choose_tip().filter(|chosen| *chosen != node) else {
+            return Ok(());
+        };
+        if room.group.roster(&chosen).is_none_or(|roster| roster.leaf_of(ours).is_some()) {
+            return Ok(());
+        }
+        let removal = std::iter::once(chosen).chain(graph.ancestors(&chosen)).find_map(|node| {
+            let record = graph.get(&node)?;
+            let removes_us = record.removes_without_readding().any(|(_, m)| m.device() == ours);
+            removes_us.then(|| record.author.member.device().clone())
+        });
+        match removal {
+            Some(by) => Err(MlsError::Removed { by: user_id(&by) }),
+            None => Ok(()),
+        }
+    }
+
+    /// The extension of a group that we found.
+    pub(super) fn new_extension(&self) -> GroupExtension {
+        let mut instance = [0; 32];
+        rand::fill(&mut instance);
+        GroupExtension {
+            instance: InstanceId::from_bytes(instance),
+            trust: self.inner.settings.trust,
+            external: self.inner.settings.external,
+            history: self.inner.settings.history,
+        }
+    }
+}
+
+/// The user of a leaf. Credentials are not checked against Matrix's grammar, so it may be none.
+fn user_id(device: &Device) -> OwnedUserId {
+    UserId::parse(&device.user_id)
+        .unwrap_or_else(|_| ruma::user_id!("@invalid:invalid.invalid").to_owned())
+}

@@ -1,0 +1,373 @@
+//! Requests out, responses in.
+
+use std::collections::BTreeMap;
+
+use matrix_dmls::NodeId;
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedTransactionId, TransactionId,
+    api::client::{
+        keys::claim_keys, message::send_message_event, room::get_room_event,
+        state::send_state_event, to_device::send_event_to_device,
+    },
+    events::{AnyMessageLikeEventContent, AnyStateEventContent, AnyToDeviceEventContent},
+    serde::Raw,
+    to_device::DeviceIdOrAllDevices,
+};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+use tracing::{instrument, warn};
+
+use super::{
+    DeviceName, MlsMachine,
+    key_packages::{ServerCounts, Upload, algorithm},
+};
+use crate::{
+    error::MlsError,
+    notice::Notice,
+    store::{Changes, OutboxRequest, OutboxRequestKind},
+    types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest, RequestFailure},
+};
+
+/// How long no commit of ours is tried in a room after the server has refused one: 10 minutes.
+const REFUSED_PAUSE: u64 = 10 * 60 * 1000;
+
+/// At most this many events are being fetched at once.
+const MAX_FETCHES: usize = 100;
+
+/// How often an event is asked for that the server does not give.
+const MAX_FETCH_TRIES: u32 = 5;
+
+/// What need not be stored: after a restart it is asked for again.
+#[derive(Default)]
+pub(super) struct Transient {
+    pub(super) counts: ServerCounts,
+    pub(super) upload: Option<Upload>,
+    claims: BTreeMap<OwnedRoomId, Claim>,
+    /// Key packages of other devices, not used yet.
+    pub(super) claimed: BTreeMap<DeviceName, Vec<u8>>,
+    fetches: BTreeMap<OwnedEventId, Fetch>,
+    last_order: u64,
+    /// Since when a room waits for its members' device lists, in milliseconds since 1970.
+    pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
+}
+
+struct Claim {
+    id: OwnedTransactionId,
+    devices: Vec<DeviceName>,
+}
+
+struct Fetch {
+    id: OwnedTransactionId,
+    room_id: OwnedRoomId,
+    tries: u32,
+    /// Not asked for again until something else happens.
+    resting: bool,
+}
+
+impl Transient {
+    /// Asks for the key packages of devices. While a claim of the room is under way nothing is added.
+    pub(super) fn claim(&mut self, room_id: &ruma::RoomId, devices: Vec<DeviceName>) {
+        self.claims
+            .entry(room_id.to_owned())
+            .or_insert_with(|| Claim { id: TransactionId::new(), devices });
+    }
+
+    /// Whether a claim of the room is under way.
+    pub(super) fn is_claiming(&self, room_id: &ruma::RoomId) -> bool {
+        self.claims.contains_key(room_id)
+    }
+
+    /// Asks for an event that is missing here.
+    pub(super) fn fetch(&mut self, room_id: &ruma::RoomId, event_id: &ruma::EventId) {
+        if let Some(fetch) = self.fetches.get_mut(event_id) {
+            if fetch.tries < MAX_FETCH_TRIES {
+                fetch.resting = false;
+            }
+        } else if self.fetches.len() < MAX_FETCHES {
+            let fetch = Fetch {
+                id: TransactionId::new(),
+                room_id: room_id.to_owned(),
+                tries: 0,
+                resting: false,
+            };
+            self.fetches.insert(event_id.to_owned(), fetch);
+        }
+    }
+
+    /// Orders requests as they were made, also those of one millisecond.
+    pub(super) fn next_order(&mut self, now: u64) -> u64 {
+        self.last_order = now.max(self.last_order + 1);
+        self.last_order
+    }
+}
+
+impl MlsMachine {
+    /// Everything that should be sent now, in this order. A request that was not answered stays in
+    /// it, under the same ID, also after a restart.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails.
+    #[instrument(skip_all)]
+    pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        let mut requests = Vec::new();
+        requests.extend(self.key_package_upload().await?);
+        let outbox = self.inner.store.outbox().await?;
+        requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
+        let transient = self.transient();
+        requests.extend(transient.claims.iter().map(|(room_id, claim)| {
+            let mut keys = BTreeMap::new();
+            for (user_id, device_id) in &claim.devices {
+                let user: &mut BTreeMap<_, _> = keys.entry(user_id.clone()).or_default();
+                user.insert(device_id.clone(), algorithm());
+            }
+            OutgoingRequest {
+                request_id: claim.id.clone(),
+                room_id: Some(room_id.clone()),
+                request: AnyOutgoingRequest::KeysClaim(claim_keys::v3::Request::new(keys)),
+            }
+        }));
+        requests.extend(transient.fetches.iter().filter(|(_, fetch)| !fetch.resting).map(
+            |(event_id, fetch)| OutgoingRequest {
+                request_id: fetch.id.clone(),
+                room_id: Some(fetch.room_id.clone()),
+                request: AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(
+                    fetch.room_id.clone(),
+                    event_id.clone(),
+                )),
+            },
+        ));
+        Ok(requests)
+    }
+
+    /// The server has answered a request.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails (call again), or there is no such request or its response is of another
+    /// kind (nothing has changed).
+    #[instrument(skip_all, fields(request_id))]
+    pub async fn mark_request_as_sent<'a>(
+        &self,
+        request_id: &TransactionId,
+        response: impl Into<AnyIncomingResponse<'a>>,
+    ) -> Result<(), MlsError> {
+        match response.into() {
+            AnyIncomingResponse::KeysUpload(response) => {
+                if self.transient().upload.as_ref().is_none_or(|upload| upload.id != request_id) {
+                    return Err(MlsError::UnknownRequest);
+                }
+                self.uploaded(response).await
+            }
+            AnyIncomingResponse::KeysClaim(response) => self.claimed(request_id, response).await,
+            AnyIncomingResponse::RoomEvent(response) => {
+                let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
+                self.transient().fetches.remove(&found.1);
+                self.receive_fetched(&found.0, &response.event).await
+            }
+            AnyIncomingResponse::RoomMessage(response) => {
+                let request = self.outbox_request(request_id).await?;
+                let OutboxRequestKind::Commit { node, .. } = request.kind else {
+                    return Err(MlsError::WrongResponse);
+                };
+                let mut guard = self.lock_room(&request.room_id).await?;
+                let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
+                self.accepted(room, node, response.event_id.clone()).await
+            }
+            AnyIncomingResponse::ToDevice(_) => {
+                let request = self.outbox_request(request_id).await?;
+                if !matches!(request.kind, OutboxRequestKind::Welcome { .. }) {
+                    return Err(MlsError::WrongResponse);
+                }
+                self.forget(request_id).await
+            }
+            AnyIncomingResponse::RoomState(_) => {
+                let request = self.outbox_request(request_id).await?;
+                if !matches!(request.kind, OutboxRequestKind::Group { .. }) {
+                    return Err(MlsError::WrongResponse);
+                }
+                self.forget(request_id).await
+            }
+        }
+    }
+
+    /// A request has failed.
+    ///
+    /// A commit whose fate is unknown stays, to be sent again under the same transaction ID; one
+    /// that the server has refused is given up (protocol §5).
+    ///
+    /// # Errors
+    ///
+    /// When a store fails, or there is no such request.
+    #[instrument(skip_all, fields(request_id))]
+    pub async fn mark_request_as_failed(
+        &self,
+        request_id: &TransactionId,
+        failure: RequestFailure,
+    ) -> Result<(), MlsError> {
+        if let Some((_, event_id)) = self.find_fetch(request_id) {
+            if let Some(fetch) = self.transient().fetches.get_mut(&event_id) {
+                fetch.tries += 1;
+                fetch.resting = failure == RequestFailure::Refused;
+            }
+            return Ok(());
+        }
+        if failure == RequestFailure::Unknown {
+            return Ok(());
+        }
+        let claim = {
+            let mut transient = self.transient();
+            let room_id = transient
+                .claims
+                .iter()
+                .find(|(_, claim)| claim.id == request_id)
+                .map(|(r, _)| r.clone());
+            room_id.and_then(|room_id| Some((room_id.clone(), transient.claims.remove(&room_id)?)))
+        };
+        if let Some((room_id, claim)) = claim {
+            let failed =
+                claim.devices.into_iter().map(|name| (name, "the claim was refused".to_owned()));
+            return self.note_failed_claims(&room_id, failed.collect()).await;
+        }
+        if self.transient().upload.as_ref().is_some_and(|upload| upload.id == request_id) {
+            warn!("The server refuses our key packages");
+            let mut transient = self.transient();
+            transient.upload = None;
+            // Not again before a sync says that they are still missing.
+            transient.counts = ServerCounts { one_time: Some(u64::MAX), last_resort_used: false };
+            return Ok(());
+        }
+        let request = self.outbox_request(request_id).await?;
+        let OutboxRequestKind::Commit { node, .. } = request.kind else {
+            // Others can still let the recipients in, and name the group.
+            warn!(?request.room_id, "The server refuses a Welcome or a group state");
+            return self.forget(request_id).await;
+        };
+        let mut guard = self.lock_room(&request.room_id).await?;
+        let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
+        let mut changes = Changes::default();
+        changes.outbox.insert(request_id.to_owned(), None);
+        let mut view = room.view.clone();
+        view.commits_refused_until = self.now() + REFUSED_PAUSE;
+        // Its state stays as long as its parent's: a server can lie about the refusal.
+        changes.room(&request.room_id).view = Some(view);
+        self.save(room, changes).await?;
+        self.notify(Notice::CommitRefused { room_id: request.room_id, node });
+        Ok(())
+    }
+
+    async fn claimed(
+        &self,
+        request_id: &TransactionId,
+        response: &claim_keys::v3::Response,
+    ) -> Result<(), MlsError> {
+        let (room_id, devices) = {
+            let transient = self.transient();
+            let claim = transient.claims.iter().find(|(_, claim)| claim.id == request_id);
+            let (room_id, claim) = claim.ok_or(MlsError::UnknownRequest)?;
+            (room_id.clone(), claim.devices.clone())
+        };
+        let failed = self.take_claimed(&devices, response).await?;
+        self.transient().claims.remove(&room_id);
+        self.note_failed_claims(&room_id, failed).await
+    }
+
+    async fn note_failed_claims(
+        &self,
+        room_id: &ruma::RoomId,
+        failed: Vec<(DeviceName, String)>,
+    ) -> Result<(), MlsError> {
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else { return Ok(()) };
+        let mut view = room.view.clone();
+        for ((user_id, device_id), reason) in failed {
+            view.failed_claims.insert(format!("{user_id} {device_id}"), self.now());
+            self.notify(Notice::DeviceWithoutMls {
+                room_id: room_id.to_owned(),
+                user_id,
+                device_id,
+                reason,
+            });
+        }
+        let mut changes = Changes::default();
+        changes.room(room_id).view = Some(view);
+        self.save(room, changes).await
+    }
+
+    fn find_fetch(&self, request_id: &TransactionId) -> Option<(OwnedRoomId, OwnedEventId)> {
+        let transient = self.transient();
+        let found = transient.fetches.iter().find(|(_, fetch)| fetch.id == request_id);
+        found.map(|(event_id, fetch)| (fetch.room_id.clone(), event_id.clone()))
+    }
+
+    async fn outbox_request(&self, request_id: &TransactionId) -> Result<OutboxRequest, MlsError> {
+        let outbox = self.inner.store.outbox().await?;
+        outbox.into_iter().find(|request| request.id == request_id).ok_or(MlsError::UnknownRequest)
+    }
+
+    /// The request under which a commit of ours is being sent.
+    pub(super) async fn commit_request(
+        &self,
+        room_id: &ruma::RoomId,
+        node: Option<NodeId>,
+    ) -> Result<Option<OutboxRequest>, MlsError> {
+        let outbox = self.inner.store.outbox().await?;
+        Ok(outbox.into_iter().find(|request| {
+            request.room_id == room_id
+                && matches!(&request.kind, OutboxRequestKind::Commit { node: of, .. }
+                    if node.is_none_or(|node| node == *of))
+        }))
+    }
+
+    async fn forget(&self, request_id: &TransactionId) -> Result<(), MlsError> {
+        let mut changes = Changes::default();
+        changes.outbox.insert(request_id.to_owned(), None);
+        Ok(self.inner.store.save_changes(changes).await?)
+    }
+}
+
+fn raw<T>(content: &impl Serialize) -> Result<Raw<T>, MlsError> {
+    Ok(Raw::from_json(to_raw_value(content)?))
+}
+
+fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
+    let OutboxRequest { id, room_id, kind, .. } = request;
+    let any = match kind {
+        OutboxRequestKind::Commit { content, .. } => {
+            let content: Raw<AnyMessageLikeEventContent> = raw(&content)?;
+            AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
+                room_id.clone(),
+                id.clone(),
+                "io.github.matrix-mls.dmls.v1.commit".into(),
+                content,
+            ))
+        }
+        OutboxRequestKind::Welcome { messages } => {
+            let mut all = send_event_to_device::v3::Messages::new();
+            for (user_id, device_id, content) in messages {
+                let content: Raw<AnyToDeviceEventContent> = raw(&content)?;
+                all.entry(user_id)
+                    .or_default()
+                    .insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
+            }
+            AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
+                "io.github.matrix-mls.dmls.v1.welcome".into(),
+                id.clone(),
+                all,
+            ))
+        }
+        OutboxRequestKind::Group { content } => {
+            let content: Raw<AnyStateEventContent> = raw(&content)?;
+            AnyOutgoingRequest::RoomState(send_state_event::v3::Request::new_raw(
+                room_id.clone(),
+                "io.github.matrix-mls.dmls.v1.group".into(),
+                String::new(),
+                content,
+            ))
+        }
+    };
+    Ok(OutgoingRequest { request_id: id, room_id: Some(room_id), request: any })
+}

@@ -1,0 +1,100 @@
+//! What a sync response brings, beside the rooms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ruma::{OneTimeKeyAlgorithm, OwnedUserId, UInt, events::AnyToDeviceEvent, serde::Raw};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tracing::{instrument, warn};
+
+use super::MlsMachine;
+use crate::{
+    error::MlsError,
+    store::{Changes, HeldWelcome},
+    types::events::ToDeviceWelcomeEventContent,
+};
+
+/// The largest to-device content that is looked at, in bytes (protocol §12).
+const MAX_TO_DEVICE: usize = 65_536;
+
+/// At most this many Welcomes are held for one room.
+const MAX_HELD_WELCOMES: usize = 32;
+
+/// The parts of a sync response that the machine wants, as `OlmMachine` does.
+#[derive(Clone, Copy, Debug)]
+pub struct EncryptionSyncChanges<'a> {
+    /// The to-device events.
+    pub to_device_events: &'a [Raw<AnyToDeviceEvent>],
+    /// How many one-time keys of each algorithm the server has of this device.
+    pub one_time_keys_counts: &'a BTreeMap<OneTimeKeyAlgorithm, UInt>,
+    /// Of which algorithms the server has an unused fallback key, if it says so.
+    pub unused_fallback_keys: Option<&'a [OneTimeKeyAlgorithm]>,
+}
+
+#[derive(Deserialize)]
+struct ToDeviceHead {
+    #[serde(rename = "type")]
+    event_type: String,
+    sender: OwnedUserId,
+    content: Box<RawValue>,
+}
+
+impl MlsMachine {
+    /// Takes what a sync response brings beside the rooms. Before the rooms or after them: neither
+    /// order loses anything, and the same response may come twice.
+    ///
+    /// # Errors
+    ///
+    /// When a store fails. Events that are not what they claim to be are no errors.
+    #[instrument(skip_all)]
+    pub async fn receive_sync_changes(
+        &self,
+        changes: EncryptionSyncChanges<'_>,
+    ) -> Result<(), MlsError> {
+        self.note_key_counts(changes.one_time_keys_counts, changes.unused_fallback_keys);
+        let mut rooms = BTreeSet::new();
+        for event in changes.to_device_events {
+            let Some((sender, content)) = welcome(event) else { continue };
+            let room_id = content.room_id.clone();
+            let node = content.epoch;
+            let mut guard = self.lock_room(&room_id).await?;
+            let Some(room) = guard.as_mut() else { continue };
+            if room.group.graph().status(&node) == Some(matrix_dmls::NodeStatus::Entered) {
+                continue;
+            }
+            let held = self.inner.store.held_welcomes(&room_id).await?;
+            if held.len() >= MAX_HELD_WELCOMES
+                && !held.iter().any(|welcome| welcome.content.epoch == node)
+            {
+                warn!(%room_id, "Too many Welcomes are held for the room");
+                continue;
+            }
+            let welcome = HeldWelcome { sender, content, received_at: self.now() };
+            let mut changes = Changes::default();
+            changes.room(&room_id).welcomes.insert(node, Some(welcome));
+            self.save(room, changes).await?;
+            rooms.insert(room_id);
+        }
+        for room_id in rooms {
+            let mut guard = self.lock_room(&room_id).await?;
+            if let Some(room) = guard.as_mut() {
+                self.try_to_join(room).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn welcome(event: &Raw<AnyToDeviceEvent>) -> Option<(OwnedUserId, ToDeviceWelcomeEventContent)> {
+    if event.json().get().len() > 2 * MAX_TO_DEVICE {
+        return None;
+    }
+    let head: ToDeviceHead = serde_json::from_str(event.json().get()).ok()?;
+    if head.event_type != "io.github.matrix-mls.dmls.v1.welcome"
+        || head.content.get().len() > MAX_TO_DEVICE
+    {
+        return None;
+    }
+    let content = serde_json::from_str(head.content.get()).ok()?;
+    Some((head.sender, content))
+}

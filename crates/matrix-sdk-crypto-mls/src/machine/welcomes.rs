@@ -1,0 +1,172 @@
+//! Joining by Welcome (protocol §6).
+
+use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
+
+use super::{MlsMachine, Room};
+use crate::{
+    error::MlsError,
+    notice::Notice,
+    store::{Changes, HeldWelcome, StoredCommit, StoredKeyPackage},
+};
+
+/// How long a Welcome is held that cannot be used yet, in milliseconds: 30 days.
+const MAX_AGE: u64 = 30 * 24 * 3600 * 1000;
+
+/// What is to become of a Welcome.
+enum Verdict {
+    /// It is kept: something is missing that may still come.
+    Hold,
+    /// It is of no use: what it offers we have.
+    Ignore,
+    /// It is dropped, and the application is told why.
+    Drop(String),
+    /// It can be used.
+    Use { commit: Box<StoredCommit>, package: Box<StoredKeyPackage> },
+}
+
+impl MlsMachine {
+    /// Uses the Welcomes that are held for a room, as far as they can be used now.
+    pub(super) async fn try_to_join(&self, room: &mut Room) -> Result<(), MlsError> {
+        for welcome in self.inner.store.held_welcomes(&room.id).await? {
+            let node = welcome.content.epoch;
+            match self.judge(room, &welcome).await? {
+                Verdict::Hold => {}
+                Verdict::Ignore => self.drop_welcome(room, node).await?,
+                Verdict::Drop(reason) => {
+                    self.drop_welcome(room, node).await?;
+                    self.report_dropped(room, &welcome, reason);
+                }
+                Verdict::Use { commit, package } => {
+                    match self.join(room, &welcome, &commit, *package).await {
+                        Ok(()) => {}
+                        Err(MlsError::Group(error)) => {
+                            self.drop_welcome(room, node).await?;
+                            self.report_dropped(room, &welcome, error.to_string());
+                        }
+                        Err(other) => return Err(other),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, room: &Room, welcome: &HeldWelcome) -> Result<Verdict, MlsError> {
+        let node = welcome.content.epoch;
+        let graph = room.group.graph();
+        let held = room.group.state(&node).is_some()
+            || graph.status(&node) == Some(NodeStatus::Entered)
+            || room.group.entered().any(|entered| graph.is_ancestor(&node, &entered));
+        if held {
+            return Ok(Verdict::Ignore);
+        }
+        if self.now().saturating_sub(welcome.received_at) > MAX_AGE {
+            return Ok(Verdict::Drop("it could not be used for 30 days".to_owned()));
+        }
+        // To-device messages come first: the room may not be known yet, or not be ours yet.
+        if room.view.mls_since.is_none() || !room.view.may_join(self.user_id()) {
+            return Ok(Verdict::Hold);
+        }
+        let secrets = match Welcome::parse(&welcome.content.welcome.0) {
+            Ok(secrets) => secrets,
+            Err(error) => return Ok(Verdict::Drop(error.to_string())),
+        };
+        let mut package = None;
+        for reference in secrets.recipients() {
+            package = package.or(self.inner.store.key_package(&reference).await?);
+        }
+        let Some(package) = package else {
+            return Ok(Verdict::Drop(GroupError::NoMatchingKeyPackage.to_string()));
+        };
+        let Some(commit) = self.inner.store.commit(&room.id, &node).await? else {
+            self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            return Ok(Verdict::Hold);
+        };
+        if !room.view.is_joined(commit.sender.as_str()) {
+            return Ok(Verdict::Hold);
+        }
+        Ok(Verdict::Use { commit: Box::new(commit), package: Box::new(package) })
+    }
+
+    async fn join(
+        &self,
+        room: &mut Room,
+        welcome: &HeldWelcome,
+        commit: &StoredCommit,
+        package: StoredKeyPackage,
+    ) -> Result<(), MlsError> {
+        let malformed = |error| MlsError::Group(GroupError::Malformed(error));
+        let missing = || MlsError::Group(GroupError::WelcomeMismatch);
+        let shared = welcome.content.shared.as_ref().ok_or_else(missing)?;
+        let bytes = commit.content.commit.as_ref().ok_or_else(missing)?;
+        let whole = Welcome::join(&welcome.content.welcome.0, &shared.encrypted_group_info.0)
+            .map_err(malformed)?;
+        let parts = WelcomeParts {
+            welcome: &whole,
+            tree: &shared.tree.0,
+            commit: &bytes.0,
+            parent_context: &commit.content.parent_context.0,
+            key_package: &package.package,
+        };
+        let (node, group) = room.group.join(&self.inner.local, parts)?;
+        let Some(entry) = group.records.get(&node) else { return Err(missing()) };
+        let record = std::sync::Arc::clone(&entry.record);
+        // The signer is the commit's author, whose user must have sent it and be in the room.
+        if record.author.member.device().user_id != commit.sender.as_str() {
+            return Err(missing());
+        }
+        if let Some((_, named)) = &room.view.group
+            && named.instance != record.extension.instance
+        {
+            return Err(missing());
+        }
+
+        let mut changes = Changes::default();
+        let mut view = room.view.clone();
+        view.entrance = view.entrance.or(Some(node));
+        view.updated_at = self.now();
+        if package.package.last_resort {
+            // Others may have been welcomed with the same keys.
+            view.must_update = true;
+        } else {
+            changes.key_packages.insert(package.package.reference, None);
+        }
+        if let Some(roster) = &entry.roster {
+            for (_, member) in roster.iter() {
+                let verdict = crate::trust::verdict(&self.inner.olm, member).await?;
+                view.verdicts.insert(member.device().clone(), verdict);
+            }
+        }
+        let room_changes = changes.room(&room.id);
+        room_changes.view = Some(view);
+        room_changes.group = group;
+        room_changes.welcomes.insert(node, None);
+        self.save(room, changes).await?;
+        self.notify(Notice::Joined { room_id: room.id.clone(), node });
+        self.catch_up(room, node).await
+    }
+
+    /// Takes what was waiting for an epoch that was just entered, and what that leads to.
+    async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+        let waiting = self.now_known(room, node).await?;
+        for head in waiting.into_iter().rev() {
+            Box::pin(self.receive_commit(room, head)).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_welcome(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+        let mut changes = Changes::default();
+        changes.room(&room.id).welcomes.insert(node, None);
+        self.save(room, changes).await
+    }
+
+    fn report_dropped(&self, room: &Room, welcome: &HeldWelcome, reason: String) {
+        self.notify(Notice::WelcomeDropped {
+            room_id: room.id.clone(),
+            node: welcome.content.epoch,
+            sender: welcome.sender.clone(),
+            reason,
+        });
+    }
+}

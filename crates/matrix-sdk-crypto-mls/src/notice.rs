@@ -1,0 +1,123 @@
+//! What the application ought to know or show.
+
+use matrix_dmls::{Device, NodeId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+
+/// Something happened that the application may want to show. See
+/// [`crate::MlsMachine::take_notices`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Notice {
+    /// This device is in the room's group now.
+    Joined {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch.
+        node: NodeId,
+    },
+    /// A new epoch of the room's group was entered.
+    EpochEntered {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch.
+        node: NodeId,
+        /// Its number.
+        epoch: u64,
+        /// Who made it.
+        author: Device,
+        /// Whom it added.
+        added: Vec<Device>,
+        /// Whom it removed.
+        removed: Vec<Device>,
+    },
+    /// There is a new epoch, but this device cannot enter it.
+    EpochNotEntered {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// This device was removed from the group.
+    Removed {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that it is not in.
+        node: NodeId,
+        /// Who removed it.
+        by: Device,
+    },
+    /// A commit event was dropped: it is not what it claims to be.
+    CommitDropped {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event.
+        event_id: OwnedEventId,
+        /// Why.
+        reason: String,
+    },
+    /// The server has refused a commit of ours.
+    CommitRefused {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that it would have made.
+        node: NodeId,
+    },
+    /// A Welcome cannot be used.
+    WelcomeDropped {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that it is for.
+        node: NodeId,
+        /// Who sent it, as the server says.
+        sender: OwnedUserId,
+        /// Why.
+        reason: String,
+    },
+    /// An event that could not be read can be read now: decrypt it again.
+    Readable {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event.
+        event_id: OwnedEventId,
+        /// The whole event as it was queued.
+        event: ruma::serde::Raw<ruma::events::AnySyncTimelineEvent>,
+    },
+    /// A device is in the group that the room's state does not justify; our next commit removes it.
+    UnexpectedMember {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Whose leaf it is.
+        device: Device,
+        /// Who added it.
+        added_by: Device,
+    },
+    /// Somebody was removed whom the room's state does not want removed; our next commit adds it.
+    UnjustifiedRemoval {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Who was removed.
+        device: Device,
+        /// By whom.
+        removed_by: Device,
+    },
+    /// A member's device has no usable key package, so it cannot be added.
+    DeviceWithoutMls {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The user.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: ruma::OwnedDeviceId,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody tried to turn MLS off in the room. Nothing is sent in it any more.
+    DowngradeAttempt {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event that did it.
+        event_id: Option<OwnedEventId>,
+    },
+}

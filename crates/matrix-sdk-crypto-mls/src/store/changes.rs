@@ -1,0 +1,194 @@
+use std::collections::BTreeMap;
+
+use matrix_dmls::{GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, Secret};
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    room::RoomView,
+    types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
+};
+
+/// Our own keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredAccount {
+    /// Our credential.
+    pub identity: Identity,
+    /// The secret half of our MLS signature key.
+    pub seed: Secret,
+    /// The server has had our first key packages.
+    pub published: bool,
+    /// The last-resort key package in use.
+    pub last_resort: Option<KeyPackageRef>,
+    /// When it was made, in milliseconds since 1970.
+    pub last_resort_since: u64,
+}
+
+/// A key package of ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredKeyPackage {
+    /// The package with its private keys.
+    pub package: OwnKeyPackage,
+    /// The server has it.
+    pub published: bool,
+    /// When another last-resort package took its place, in milliseconds since 1970.
+    pub replaced_at: Option<u64>,
+}
+
+/// A room as it is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct StoredRoom {
+    /// What is known of the room.
+    pub view: RoomView,
+    /// Everything of its group, as upserts.
+    pub group: GroupChanges,
+    /// By epoch, the generation that our next message gets.
+    pub generations: BTreeMap<NodeId, u32>,
+    /// By epoch, the event that carries its commit.
+    pub commit_events: BTreeMap<NodeId, OwnedEventId>,
+}
+
+/// An event that waits for an epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct QueuedEvent {
+    /// Its ID.
+    pub event_id: OwnedEventId,
+    /// The epoch: a commit's parent, or the one that a message is encrypted in.
+    pub node: NodeId,
+    /// The whole event.
+    pub json: String,
+    /// When it came, in milliseconds since 1970.
+    pub received_at: u64,
+}
+
+/// A Welcome that could not be used yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldWelcome {
+    /// Who sent it, as the server says.
+    pub sender: OwnedUserId,
+    /// What it says.
+    pub content: ToDeviceWelcomeEventContent,
+    /// When it came, in milliseconds since 1970.
+    pub received_at: u64,
+}
+
+/// A commit as its event carried it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredCommit {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// Who sent it.
+    pub sender: OwnedUserId,
+    /// Its content.
+    pub content: CommitEventContent,
+    /// When it came, in milliseconds since 1970.
+    pub received_at: u64,
+}
+
+/// Which message it is: no two are alike, unless the sender went back to an old copy of its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MessageKey {
+    /// The epoch.
+    pub node: NodeId,
+    /// The sender's leaf.
+    pub leaf: u32,
+    /// The sender's count.
+    pub generation: u32,
+}
+
+/// What a message that was read is bound to (protocol §7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The event that had it first.
+    pub event_id: OwnedEventId,
+    /// SHA-256 of the ciphertext.
+    pub ciphertext_hash: [u8; 32],
+}
+
+/// A request that must be sent even if the application is stopped in between.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutboxRequest {
+    /// Its ID, which is also the transaction ID: sent twice, it counts once.
+    pub id: OwnedTransactionId,
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Rises from request to request.
+    pub order: u64,
+    /// What it is.
+    pub kind: OutboxRequestKind,
+}
+
+/// See [`OutboxRequest`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OutboxRequestKind {
+    /// A commit of ours.
+    Commit {
+        /// The epoch that it makes.
+        node: NodeId,
+        /// The event's content.
+        content: Box<CommitEventContent>,
+        /// For whom there will be Welcomes when it is accepted.
+        recipients: Vec<WelcomeRecipient>,
+    },
+    /// Welcomes.
+    Welcome {
+        /// For whom, and what.
+        messages: Vec<(OwnedUserId, OwnedDeviceId, ToDeviceWelcomeEventContent)>,
+    },
+    /// Which group is the room's.
+    Group {
+        /// The state event's content.
+        content: GroupEventContent,
+    },
+}
+
+/// Whom a commit adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WelcomeRecipient {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The device.
+    pub device_id: OwnedDeviceId,
+    /// The key package that it is added by.
+    pub key_package: KeyPackageRef,
+}
+
+/// What one operation changes: `Some` is an upsert, `None` in a map a deletion.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// Our own keys.
+    pub account: Option<StoredAccount>,
+    /// Our key packages.
+    pub key_packages: BTreeMap<KeyPackageRef, Option<StoredKeyPackage>>,
+    /// Requests to be sent.
+    pub outbox: BTreeMap<OwnedTransactionId, Option<OutboxRequest>>,
+    /// Rooms.
+    pub rooms: BTreeMap<OwnedRoomId, RoomChanges>,
+}
+
+/// What one operation changes in one room.
+#[derive(Clone, Debug, Default)]
+pub struct RoomChanges {
+    /// What is known of the room.
+    pub view: Option<RoomView>,
+    /// Its group.
+    pub group: GroupChanges,
+    /// Send generations.
+    pub generations: BTreeMap<NodeId, u32>,
+    /// Commits as their events carried them.
+    pub commits: BTreeMap<NodeId, StoredCommit>,
+    /// Events that wait.
+    pub queued: BTreeMap<OwnedEventId, Option<QueuedEvent>>,
+    /// Welcomes that wait, by their epoch.
+    pub welcomes: BTreeMap<NodeId, Option<HeldWelcome>>,
+    /// Messages that were read.
+    pub ledger: BTreeMap<MessageKey, LedgerEntry>,
+}
+
+impl Changes {
+    /// The changes of a room, to be added to.
+    pub fn room(&mut self, room_id: &ruma::RoomId) -> &mut RoomChanges {
+        self.rooms.entry(room_id.to_owned()).or_default()
+    }
+}

@@ -1,0 +1,162 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use matrix_dmls::{GroupChanges, KeyPackageRef, NodeId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedTransactionId, RoomId};
+
+use super::{
+    Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest, QueuedEvent, Result,
+    RoomChanges, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+};
+
+/// A store that lives as long as the process. For tests, and for bots that join anew.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Data>);
+
+#[derive(Debug, Default)]
+struct Data {
+    account: Option<StoredAccount>,
+    key_packages: BTreeMap<KeyPackageRef, StoredKeyPackage>,
+    outbox: BTreeMap<OwnedTransactionId, OutboxRequest>,
+    rooms: BTreeMap<OwnedRoomId, Room>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    stored: StoredRoom,
+    commits: BTreeMap<NodeId, StoredCommit>,
+    queued: BTreeMap<OwnedEventId, QueuedEvent>,
+    welcomes: BTreeMap<NodeId, HeldWelcome>,
+    ledger: BTreeMap<MessageKey, LedgerEntry>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        // Changes are applied without anything that could panic in between.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_room<T>(&self, room_id: &RoomId, read: impl FnOnce(&Room) -> T) -> Option<T> {
+        self.data().rooms.get(room_id).map(read)
+    }
+}
+
+fn apply<K: Ord, V>(map: &mut BTreeMap<K, V>, changes: BTreeMap<K, Option<V>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(&key),
+        };
+    }
+}
+
+/// Deletions leave nothing behind: what is loaded is upserts only.
+fn prune(group: &mut GroupChanges) {
+    group.states.retain(|_, value| value.is_some());
+    group.vaults.retain(|_, value| value.is_some());
+    group.epoch_keys.retain(|_, value| value.is_some());
+    group.pending.retain(|_, value| value.is_some());
+}
+
+impl Room {
+    fn apply(&mut self, changes: RoomChanges) {
+        if let Some(view) = changes.view {
+            self.stored.view = view;
+        }
+        self.stored.group.extend(changes.group);
+        prune(&mut self.stored.group);
+        self.stored.generations.extend(changes.generations);
+        for (node, commit) in changes.commits {
+            self.stored.commit_events.insert(node, commit.event_id.clone());
+            self.commits.insert(node, commit);
+        }
+        apply(&mut self.queued, changes.queued);
+        apply(&mut self.welcomes, changes.welcomes);
+        self.ledger.extend(changes.ledger);
+    }
+}
+
+#[async_trait]
+impl MlsStore for MemoryStore {
+    async fn load_account(&self) -> Result<Option<StoredAccount>> {
+        Ok(self.data().account.clone())
+    }
+
+    async fn room_ids(&self) -> Result<Vec<OwnedRoomId>> {
+        Ok(self.data().rooms.keys().cloned().collect())
+    }
+
+    async fn load_room(&self, room_id: &RoomId) -> Result<Option<StoredRoom>> {
+        Ok(self.in_room(room_id, |room| room.stored.clone()))
+    }
+
+    async fn key_package(&self, reference: &KeyPackageRef) -> Result<Option<StoredKeyPackage>> {
+        Ok(self.data().key_packages.get(reference).cloned())
+    }
+
+    async fn key_package_refs(&self) -> Result<Vec<KeyPackageRef>> {
+        Ok(self.data().key_packages.keys().copied().collect())
+    }
+
+    async fn outbox(&self) -> Result<Vec<OutboxRequest>> {
+        let mut requests: Vec<_> = self.data().outbox.values().cloned().collect();
+        requests.sort_by_key(|request| request.order);
+        Ok(requests)
+    }
+
+    async fn queued_events(&self, room_id: &RoomId, node: &NodeId) -> Result<Vec<QueuedEvent>> {
+        let events = self.in_room(room_id, |room| {
+            let mut events: Vec<_> =
+                room.queued.values().filter(|event| event.node == *node).cloned().collect();
+            events.sort_by_key(|event| event.received_at);
+            events
+        });
+        Ok(events.unwrap_or_default())
+    }
+
+    async fn queued_event_count(&self, room_id: &RoomId) -> Result<usize> {
+        Ok(self.in_room(room_id, |room| room.queued.len()).unwrap_or_default())
+    }
+
+    async fn held_welcomes(&self, room_id: &RoomId) -> Result<Vec<HeldWelcome>> {
+        let welcomes = self.in_room(room_id, |room| {
+            let mut welcomes: Vec<_> = room.welcomes.values().cloned().collect();
+            welcomes.sort_by_key(|welcome| welcome.received_at);
+            welcomes
+        });
+        Ok(welcomes.unwrap_or_default())
+    }
+
+    async fn commit(&self, room_id: &RoomId, node: &NodeId) -> Result<Option<StoredCommit>> {
+        Ok(self.in_room(room_id, |room| room.commits.get(node).cloned()).flatten())
+    }
+
+    async fn ledger_entry(
+        &self,
+        room_id: &RoomId,
+        key: &MessageKey,
+    ) -> Result<Option<LedgerEntry>> {
+        Ok(self.in_room(room_id, |room| room.ledger.get(key).cloned()).flatten())
+    }
+
+    async fn save_changes(&self, changes: Changes) -> Result<()> {
+        let mut data = self.data();
+        if let Some(account) = changes.account {
+            data.account = Some(account);
+        }
+        apply(&mut data.key_packages, changes.key_packages);
+        apply(&mut data.outbox, changes.outbox);
+        for (room_id, room) in changes.rooms {
+            data.rooms.entry(room_id).or_default().apply(room);
+        }
+        Ok(())
+    }
+}
