@@ -2,7 +2,8 @@
 //!
 //! Every verb takes `&self` and gives back [`GroupChanges`]; nothing changes until the caller has
 //! stored them and calls [`Group::apply`]. So an operation that fails, or whose changes cannot be
-//! stored, has not happened.
+//! stored, has not happened. One operation at a time: of two whose changes were made from the same
+//! state, the later one stored would undo the puncture of the other.
 
 mod changes;
 mod commit;
@@ -404,13 +405,11 @@ impl Group {
         }
         let checked = self.check(&message, parts.parent_context)?;
         let mut new = join::join(&self.room_id, local, &message, parts)?;
-        let mut roster = Some(Arc::clone(&new.roster));
         if let Some((record, parent_roster)) = checked {
             // Made from the parent's roster, so it says more than what a joiner can see.
             if record.roster_after(&parent_roster) != *new.roster {
                 return Err(GroupError::WrongTree);
             }
-            roster = roster.filter(|_| record.parent.is_none());
             new.record = Arc::new(record);
         } else if let Some(known) = self.graph.get(&node) {
             if self.graph.roster_of(&node).is_some_and(|known| known != new.roster) {
@@ -419,7 +418,8 @@ impl Group {
             new.record = Arc::clone(known);
         }
         let mut changes = GroupChanges::default();
-        changes.enter(&new, roster);
+        let roster = Arc::clone(&new.roster);
+        changes.enter(&new, Some(roster));
         Ok((node, changes))
     }
 

@@ -127,7 +127,7 @@ pub(super) fn roster(
 /// Whether exactly these are in an OpenMLS group. They were verified when they came in; doing so for
 /// all of them with every commit would take seconds in large rooms.
 pub(super) fn has_roster(
-    members: impl Iterator<Item = openmls::prelude::Member>,
+    mut members: impl Iterator<Item = openmls::prelude::Member>,
     roster: &Roster,
 ) -> bool {
     let mut count = 0;
@@ -138,7 +138,7 @@ pub(super) fn has_roster(
             && BasicCredential::try_from(member.credential)
                 .is_ok_and(|credential| credential.identity() == expected.identity.to_bytes())
     };
-    members.map(same).all(|same| same) && count == roster.len()
+    members.all(same) && count == roster.len()
 }
 
 /// Ends an operation that made an epoch: takes everything out of OpenMLS, and the punctured vault

@@ -1,7 +1,6 @@
 //! What a server, a member or a thief tried against the verbs.
 
 use ed25519_dalek::Signer as _;
-use openmls::prelude::Credential;
 use openmls_traits::{
     OpenMlsProvider as _,
     signatures::{Signer, SignerError},
@@ -97,10 +96,17 @@ fn the_record_of_an_entrance_is_completed() {
         roster: bob.group.roster(&node),
     };
     dave.group.apply(GroupChanges { records: [(node, parent)].into(), ..Default::default() });
+    // Had the epoch another tree than the commit makes, nobody else would be in it.
+    let mut misled = dave.clone();
+    let mut other = (*bob.group.roster(&node).unwrap()).clone();
+    other.insert(9, Arc::new(local("eve").member()));
+    misled.group.graph.set_roster(node, 0, Arc::new(other));
+    assert!(matches!(misled.receives(&event), Received::Completed(..)));
+    assert!(misled.group.state(&event.node).is_none());
+
     let received = dave.receives(&event);
-    let Received::Completed(id, changes) = received else { panic!("{received:?}") };
-    assert_eq!(id, event.node);
-    dave.group.apply(*changes);
+    assert!(matches!(received, Received::Completed(id, _) if id == event.node), "{received:?}");
+    assert!(dave.group.state(&event.node).is_some());
     assert_eq!(dave.group.graph().get(&event.node), bob.group.graph().get(&event.node));
     assert_eq!(dave.group.roster(&event.node), bob.group.roster(&event.node));
     assert!(matches!(dave.receives(&event), Received::Known(_)));
@@ -317,7 +323,7 @@ fn a_tree_with_a_device_or_a_key_twice_is_refused() {
     let (alice, bob) = (local("alice"), local("bob"));
     let leaf = |index: u32, member: &LocalMember| openmls::prelude::Member {
         index: openmls::prelude::LeafNodeIndex::new(index),
-        credential: Credential::from(member.credential().credential),
+        credential: member.credential().credential,
         encryption_key: vec![0; 32],
         signature_key: member.member().signature_key.to_vec(),
     };
