@@ -26,7 +26,7 @@ pub fn make_mls_room(request: &mut create_room::v3::Request) -> Result<(), serde
 
     let mut levels =
         object(request.power_level_content_override.as_ref().map(|raw| raw.json().get()))?;
-    let events = levels.entry("events").or_insert_with(|| json!({}));
+    let events = levels.entry("events").or_insert_with(default_levels);
     if let Some(events) = events.as_object_mut() {
         events.entry("io.github.matrix-mls.dmls.v1.commit").or_insert_with(|| 0.into());
         events.entry("io.github.matrix-mls.dmls.v1.group").or_insert_with(|| 100.into());
@@ -44,6 +44,21 @@ pub fn make_mls_room(request: &mut create_room::v3::Request) -> Result<(), serde
     let encryption: Raw<AnyInitialStateEvent> = Raw::from_json(to_raw_value(&encryption)?);
     request.initial_state.push(encryption);
     Ok(())
+}
+
+/// The power levels that servers give to events. Naming others replaces all of them, and without
+/// them everybody who may set any state could change who may do what, or turn encryption off.
+fn default_levels() -> Value {
+    json!({
+        "m.room.avatar": 50,
+        "m.room.canonical_alias": 50,
+        "m.room.encryption": 100,
+        "m.room.history_visibility": 100,
+        "m.room.name": 50,
+        "m.room.power_levels": 100,
+        "m.room.server_acl": 100,
+        "m.room.tombstone": 100,
+    })
 }
 
 fn object(json: Option<&str>) -> Result<Map<String, Value>, serde_json::Error> {
@@ -72,5 +87,16 @@ mod tests {
         let state: Value = request.initial_state[0].deserialize_as_unchecked().unwrap();
         assert_eq!(state["content"]["algorithm"], ALGORITHM);
         assert_eq!(request.name.as_deref(), Some("A room"));
+    }
+
+    #[test]
+    fn the_servers_power_levels_stay() {
+        let mut request = create_room::v3::Request::new();
+        make_mls_room(&mut request).unwrap();
+        let levels: Value =
+            request.power_level_content_override.unwrap().deserialize_as_unchecked().unwrap();
+        for protected in ["m.room.encryption", "m.room.power_levels"] {
+            assert_eq!(levels["events"][protected], 100, "{protected}");
+        }
     }
 }
