@@ -8,7 +8,7 @@ use matrix_dmls::{
 use ruma::{OwnedEventId, TransactionId};
 use tracing::debug;
 
-use super::{MlsMachine, Room, membership::Addition};
+use super::{MlsMachine, Room, heavy::heavy, membership::Addition};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -41,10 +41,12 @@ impl MlsMachine {
         loop {
             let mut plan = plan.clone();
             plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
-            let made = match parent {
-                Some(parent) => room.group.commit(parent, &self.inner.local, plan),
-                None => room.group.found(&self.inner.local, &self.new_extension(), plan.add),
-            };
+            let (local, extension) = (self.inner.local.clone(), self.new_extension());
+            let made = heavy(&room.group, move |group| match parent {
+                Some(parent) => group.commit(parent, &local, plan),
+                None => group.found(&local, &extension, plan.add),
+            })
+            .await;
             let (node, group) = match made {
                 Err(GroupError::KeyPackage(reference)) => {
                     // One device's key package must not keep everybody else's commit from being made.

@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tracing::{debug, instrument};
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -285,7 +285,10 @@ impl MlsMachine {
             welcome.content.epoch == node && welcome.content.epoch_event == *event_id
         });
         let known_event = !named && room.commit_events.contains_key(&node);
-        match room.group.receive(&commit.0, &content.parent_context.0) {
+        let (bytes, parent_context) = (commit.0.clone(), content.parent_context.0.clone());
+        let received =
+            heavy(&room.group, move |group| group.receive(&bytes, &parent_context)).await;
+        match received {
             Ok(Received::Known(_)) => {
                 if !known_event {
                     changes.room(&room.id).commits.insert(node, stored);
