@@ -1,4 +1,4 @@
-//! Decentralised MLS.
+#![doc = include_str!("../README.md")]
 
 mod authenticated_data;
 mod credential;

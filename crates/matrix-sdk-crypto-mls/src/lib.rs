@@ -1,5 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+// The project's front page has an example too; it is compiled here.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct FrontPage;
+
 mod clock;
 mod create_room;
 mod error;

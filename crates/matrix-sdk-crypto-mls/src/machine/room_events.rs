@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tracing::{debug, instrument};
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -285,7 +285,10 @@ impl MlsMachine {
             welcome.content.epoch == node && welcome.content.epoch_event == *event_id
         });
         let known_event = !named && room.commit_events.contains_key(&node);
-        match room.group.receive(&commit.0, &content.parent_context.0) {
+        let (bytes, parent_context) = (commit.0.clone(), content.parent_context.0.clone());
+        let received =
+            heavy(&room.group, move |group| group.receive(&bytes, &parent_context)).await;
+        match received {
             Ok(Received::Known(_)) => {
                 if !known_event {
                     changes.room(&room.id).commits.insert(node, stored);
@@ -330,6 +333,15 @@ impl MlsMachine {
                     self.report_seen(room, &record, &because);
                 }
                 Ok(new.then_some(node))
+            }
+            Ok(Received::Completed(_, group)) => {
+                let record = group.records.get(&node).map(|entry| &entry.record);
+                if record.is_some_and(|r| !may_post(room, r, &head.sender, content.relay)) {
+                    return drop("sent by another user than its author".to_owned());
+                }
+                changes.room(&room.id).group = *group;
+                self.save(room, changes).await?;
+                Ok(None)
             }
             Ok(_) => Ok(None),
             Err(matrix_dmls::GroupError::UnknownParent(parent)) => {
@@ -387,13 +399,13 @@ impl MlsMachine {
         room: &mut Room,
         node: NodeId,
     ) -> Result<Vec<EventHead>, MlsError> {
+        let mut commits = self.entrances_below(room, node).await?;
         let queued = self.inner.store.queued_events(&room.id, &node).await?;
         if queued.is_empty() {
-            return Ok(Vec::new());
+            return Ok(commits);
         }
         let readable = room.group.epoch_key(&node).is_some();
         let mut changes = Changes::default();
-        let mut commits = Vec::new();
         let mut notices = Vec::new();
         for event in queued {
             let Some(head) = EventHead::read(&event.json) else { continue };
@@ -413,6 +425,26 @@ impl MlsMachine {
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
         Ok(commits)
+    }
+
+    /// The commits of epochs that we entered before their parent was known: now that it is, their
+    /// records can be made what everybody else's are.
+    async fn entrances_below(&self, room: &Room, node: NodeId) -> Result<Vec<EventHead>, MlsError> {
+        let graph = room.group.graph();
+        let mut heads = Vec::new();
+        for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
+            if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
+                heads.push(EventHead {
+                    event_type: "io.github.matrix-mls.dmls.v1.commit".to_owned(),
+                    event_id: Some(stored.event_id),
+                    sender: stored.sender,
+                    state_key: None,
+                    content: serde_json::value::to_raw_value(&stored.content)?,
+                    origin_server_ts: None,
+                });
+            }
+        }
+        Ok(heads)
     }
 
     fn report_entered(&self, room: &Room, record: &CommitRecord) {

@@ -2,7 +2,7 @@
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -104,14 +104,20 @@ impl MlsMachine {
         let bytes = commit.content.commit.as_ref().ok_or_else(missing)?;
         let whole = Welcome::join(&welcome.content.welcome.0, &shared.encrypted_group_info.0)
             .map_err(malformed)?;
-        let parts = WelcomeParts {
-            welcome: &whole,
-            tree: &shared.tree.0,
-            commit: &bytes.0,
-            parent_context: &commit.content.parent_context.0,
-            key_package: &package.package,
-        };
-        let (node, group) = room.group.join(&self.inner.local, parts)?;
+        let (tree, bytes) = (shared.tree.0.clone(), bytes.0.clone());
+        let parent_context = commit.content.parent_context.0.clone();
+        let (local, key_package) = (self.inner.local.clone(), package.package.clone());
+        let (node, group) = heavy(&room.group, move |group| {
+            let parts = WelcomeParts {
+                welcome: &whole,
+                tree: &tree,
+                commit: &bytes,
+                parent_context: &parent_context,
+                key_package: &key_package,
+            };
+            group.join(&local, parts)
+        })
+        .await?;
         let Some(entry) = group.records.get(&node) else { return Err(missing()) };
         let record = std::sync::Arc::clone(&entry.record);
         // The signer is the commit's author, whose user must have sent it and be in the room.
