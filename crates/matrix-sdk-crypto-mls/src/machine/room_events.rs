@@ -100,11 +100,12 @@ impl MlsMachine {
             self.apply_state(&mut view, room_id, head);
         }
         if view != before {
-            let changed_members = view.members != before.members;
+            // Those whom it concerns, also when the room becomes an MLS room only now.
+            let news = before.mls_since.is_none() || view.tracked_users() != before.tracked_users();
             let mut changes = Changes::default();
             changes.room(room_id).view = Some(view);
             self.save(room, changes).await?;
-            if changed_members && room.view.mls_since.is_some() {
+            if news && room.view.mls_since.is_some() {
                 self.track_members(room).await?;
             }
         }
