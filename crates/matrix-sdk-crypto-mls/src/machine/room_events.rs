@@ -298,6 +298,12 @@ impl MlsMachine {
                 Ok(None)
             }
             Ok(Received::Own(_)) => {
+                let pending = room.group.pending_commit(&node);
+                if pending.is_some_and(|pending| {
+                    !may_post(room, &pending.node.record, &head.sender, content.relay)
+                }) {
+                    return drop("sent by another user than its author".to_owned());
+                }
                 self.accepted(room, node, event_id.clone()).await?;
                 Ok(Some(node))
             }
@@ -509,7 +515,7 @@ fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
 
 /// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a
 /// relayed copy, anybody who has joined (§2).
-fn may_post(room: &Room, record: &CommitRecord, sender: &ruma::UserId, relay: bool) -> bool {
+pub(super) fn may_post(room: &Room, record: &CommitRecord, sender: &ruma::UserId, relay: bool) -> bool {
     record.author.member.device().user_id == sender.as_str()
         || (relay && room.view.is_joined(sender.as_str()))
 }

@@ -2,7 +2,7 @@
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room, heavy::heavy};
+use super::{MlsMachine, Room, heavy::heavy, room_events::may_post};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -120,8 +120,11 @@ impl MlsMachine {
         .await?;
         let Some(entry) = group.records.get(&node) else { return Err(missing()) };
         let record = std::sync::Arc::clone(&entry.record);
-        // The signer is the commit's author, whose user must have sent it and be in the room.
-        if record.author.member.device().user_id != commit.sender.as_str() {
+        // The signer is the commit's author, whose user must have sent it, unless it is a copy that
+        // a member has posted for it, and be in the room.
+        if !may_post(room, &record, &commit.sender, commit.content.relay)
+            || !room.view.is_joined(&record.author.member.device().user_id)
+        {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group
