@@ -145,7 +145,8 @@ impl MlsMachine {
     /// # Errors
     ///
     /// When a store fails (call again), or there is no such request or its response is of another
-    /// kind (nothing has changed).
+    /// kind (nothing has changed). That a commit was answered which a sync has shown before is no
+    /// error.
     #[instrument(skip_all, fields(request_id))]
     pub async fn mark_request_as_sent<'a>(
         &self,
@@ -166,7 +167,11 @@ impl MlsMachine {
                 self.receive_fetched(&found.0, &response.event).await
             }
             AnyIncomingResponse::RoomMessage(response) => {
-                let request = self.outbox_request(request_id).await?;
+                let request = match self.outbox_request(request_id).await {
+                    // A sync was faster and has shown the commit's event.
+                    Err(MlsError::UnknownRequest) => return Ok(()),
+                    request => request?,
+                };
                 let OutboxRequestKind::Commit { node, .. } = request.kind else {
                     return Err(MlsError::WrongResponse);
                 };
