@@ -73,7 +73,7 @@ impl MlsMachine {
     ///
     /// [`DecryptionError`] says why an event cannot be read. After
     /// [`DecryptionError::UnknownEpoch`] the event is kept, and [`crate::Notice::Readable`] comes
-    /// when it can be.
+    /// when it can be, or [`crate::Notice::NotReadable`] when it turns out that it cannot.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn decrypt_room_event(
         &self,

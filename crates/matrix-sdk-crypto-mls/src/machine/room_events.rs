@@ -419,11 +419,13 @@ impl MlsMachine {
             changes.room(&room.id).queued.insert(event.event_id.clone(), None);
             if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
                 commits.push(head);
-            } else if readable && let Ok(raw) = RawValue::from_string(event.json) {
-                notices.push(Notice::Readable {
-                    room_id: room.id.clone(),
-                    event_id: event.event_id,
-                    event: Raw::from_json(raw),
+            } else if let Ok(raw) = RawValue::from_string(event.json) {
+                let (room_id, event_id) = (room.id.clone(), event.event_id);
+                let event = Raw::from_json(raw);
+                notices.push(if readable {
+                    Notice::Readable { room_id, event_id, event }
+                } else {
+                    Notice::NotReadable { room_id, event_id, event }
                 });
             }
         }
@@ -515,7 +517,12 @@ fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
 
 /// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a
 /// relayed copy, anybody who has joined (§2).
-pub(super) fn may_post(room: &Room, record: &CommitRecord, sender: &ruma::UserId, relay: bool) -> bool {
+pub(super) fn may_post(
+    room: &Room,
+    record: &CommitRecord,
+    sender: &ruma::UserId,
+    relay: bool,
+) -> bool {
     record.author.member.device().user_id == sender.as_str()
         || (relay && room.view.is_joined(sender.as_str()))
 }
