@@ -33,8 +33,8 @@ pub struct MlsDevice {
     pub device: Device,
     /// The MLS machine, which takes device keys and trust from the Olm machine.
     pub mls: MlsMachine,
-    /// What the machine reported, oldest first; that an event has become readable is dealt with
-    /// here and left out.
+    /// What the machine reported, oldest first; what became of events that waited is dealt with here
+    /// and left out.
     pub notices: Vec<Notice>,
     /// What the server refused the machine, oldest first. The machine goes on without.
     pub refusals: Vec<HttpError>,

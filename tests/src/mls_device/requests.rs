@@ -75,11 +75,12 @@ impl MlsDevice {
         Ok(())
     }
 
-    /// Takes what the machine reports, and decrypts again what it says can be read now.
+    /// Takes what the machine reports, and decrypts again what waited.
     async fn take_notices(&mut self) -> Result<(), DriverError> {
         for notice in self.mls.take_notices() {
             match notice {
-                Notice::Readable { room_id, event, .. } => self.show(&room_id, &event).await?,
+                Notice::Readable { room_id, event, .. }
+                | Notice::NotReadable { room_id, event, .. } => self.show(&room_id, &event).await?,
                 other => self.notices.push(other),
             }
         }

@@ -2,11 +2,12 @@
 
 use matrix_mls_tests::RoomOptions;
 use matrix_sdk_crypto_mls::{DecryptionError, Notice};
+use ruma::uint;
 use serde_json::json;
 
 use crate::support::{
-    SOON, all_devices, all_read, devices_in, homeserver, reads, refuses, room_of, room_with, user,
-    user_with,
+    SOON, all_devices, all_read, devices_in, fetch, homeserver, reads, refuses, room_of, room_with,
+    user, user_with,
 };
 
 #[tokio::test]
@@ -35,6 +36,32 @@ async fn who_joins_late_reads_from_then_on_and_nothing_from_before() {
     let answer = dave.device(1).unwrap().say(&room, "hello everybody").await.unwrap();
     assert_eq!(answer.node, after.node);
     all_read(&room, &answer, "hello everybody", &mut [&mut alice, &mut bob, &mut dave]).await;
+}
+
+#[tokio::test]
+async fn who_joins_late_is_told_of_events_that_waited_in_vain() {
+    let http = homeserver().await;
+    let mut alice = user(&http, "alice", 1).await;
+    let mut dave = user(&http, "dave", 1).await;
+    let room = room_of(&mut alice, &mut []).await;
+    let before = alice.first().say(&room, "before").await.unwrap();
+    alice.first().update_keys(&room).await.unwrap();
+    alice.first().invite(&room, dave.id()).await.unwrap();
+    dave.first().sync_filter.room.timeline.limit = Some(uint!(1));
+    dave.join(&room).await.unwrap();
+    alice.first().sync(SOON).await.unwrap();
+    let after = alice.first().say(&room, "after").await.unwrap();
+    let dave = dave.first();
+    reads(dave, &room, &after.event_id, "after").await;
+
+    // Dave scrolls up. He has not seen the commits from before yet, and fetches them.
+    let event = fetch(dave, &room, &before.event_id).await;
+    let reason = dave.read(&room, &event).await.unwrap_err();
+    assert!(matches!(reason, DecryptionError::UnknownEpoch(_)), "{reason:?}");
+    dave.pump().await.unwrap();
+    let reason = refuses(dave, &room, &before.event_id).await;
+    assert!(matches!(reason, DecryptionError::BeforeOurJoin), "{reason:?}");
+    reads(dave, &room, &after.event_id, "after").await;
 }
 
 #[tokio::test]

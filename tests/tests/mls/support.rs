@@ -70,14 +70,15 @@ pub async fn room_with(
     for user in others.iter_mut() {
         user.join(&room).await.unwrap();
     }
-    creator
-        .first()
-        .sync_until("everybody in the room", async |device| {
-            let joined = device.room(&room).map_or(0, |room| room.members().joined.len());
-            Ok(joined == others.len() + 1)
-        })
-        .await
-        .unwrap();
+    for device in creator.devices() {
+        device
+            .sync_until("everybody in the room", async |device| {
+                let joined = device.room(&room).map_or(0, |room| room.members().joined.len());
+                Ok(joined == others.len() + 1)
+            })
+            .await
+            .unwrap();
+    }
     room
 }
 
