@@ -82,7 +82,10 @@ impl MlsMachine {
         // Only the copy that the Welcome names: another may have been altered.
         let named = commit.filter(|commit| commit.event_id == welcome.content.epoch_event);
         let Some(commit) = named else {
-            self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            // Who is only invited may not read it, and would use up the tries.
+            if room.view.is_joined(self.user_id().as_str()) {
+                self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            }
             return Ok(Verdict::Hold);
         };
         if !room.view.is_joined(commit.sender.as_str()) {
