@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use matrix_sdk_crypto::{CryptoStoreError, OlmError, SignatureError};
+use matrix_sdk_crypto_mls::{MlsError, store::StoreError};
 use reqwest::StatusCode;
 use ruma::{
-    OwnedDeviceId, OwnedUserId,
+    OwnedDeviceId, OwnedRoomId, OwnedUserId,
     api::{
         client::{keys::upload_signatures::v3::Failure, uiaa::UiaaInfo},
         error::{DeserializationError, ErrorCode, IntoHttpError},
@@ -99,6 +100,34 @@ pub enum DriverError {
     /// The machine produced new requests for this many rounds: it does not accept its responses.
     #[error("the machine still has outgoing requests after {0} rounds")]
     PumpDoesNotSettle(usize),
+    /// The MLS machine failed, or refuses to send.
+    #[error("MLS: {0}")]
+    Mls(#[from] MlsError),
+    /// The MLS machine wants a kind of request sent that this driver does not know.
+    #[error("the MLS machine has a kind of request that the driver does not know")]
+    UnknownRequest,
+    /// The room wanted more requests and syncs than any room should before it could be sent to.
+    #[error("{0} was not ready to be sent to after {1} attempts")]
+    NeverReady(OwnedRoomId, usize),
+    /// The user has no such device.
+    #[error("{0} has no device number {1}")]
+    NoSuchDevice(OwnedUserId, usize),
+    /// What was waited for did not come.
+    #[error("{who} ({device}) has waited in vain for {what}")]
+    Impatient {
+        /// Who waited.
+        who: OwnedUserId,
+        /// On which device.
+        device: OwnedDeviceId,
+        /// What for.
+        what: String,
+    },
+}
+
+impl From<StoreError> for DriverError {
+    fn from(error: StoreError) -> Self {
+        Self::Mls(error.into())
+    }
 }
 
 impl DriverError {

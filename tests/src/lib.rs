@@ -24,16 +24,36 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The second machine is there already: an [`MlsDevice`] is a [`Device`] that speaks MLS, and a
+//! [`User`] is somebody with several of them.
+//!
+//! ```no_run
+//! # use matrix_mls_tests::{DriverError, HttpClient, RoomOptions, User};
+//! # async fn talk(http: &HttpClient) -> Result<(), DriverError> {
+//! let mut alice = User::register(http, "alice", 2).await?;
+//! let mut bob = User::register(http, "bob", 1).await?;
+//! let room = alice.first().create_room(RoomOptions::mls().with_invite(bob.id())).await?;
+//! bob.first().join(&room).await?;
+//!
+//! let sent = alice.first().say(&room, "hello").await?;
+//! let received = bob.first().wait_for(&room, &sent.event_id).await?;
+//! assert_eq!(received.body().as_deref(), Some("hello"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod account;
 mod device;
 mod endpoint;
 mod error;
 mod http;
+mod mls_device;
 mod outgoing;
 mod room;
 mod sync;
 mod trust;
+mod user;
 mod wire_log;
 
 pub use self::{
@@ -42,7 +62,9 @@ pub use self::{
     endpoint::{Authentication, EndpointPath},
     error::{DriverError, HttpError},
     http::HttpClient,
+    mls_device::{MlsDevice, Sent, TimelineEvent},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
+    user::User,
     wire_log::{WireCount, WireLog},
 };

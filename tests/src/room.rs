@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use matrix_sdk_crypto_mls::make_mls_room;
 use ruma::{
     OwnedUserId, RoomVersionId, UserId,
     api::client::room::create_room::v3::{Request, RoomPreset},
@@ -38,9 +39,16 @@ pub struct RoomOptions {
     pub power_levels: Option<Value>,
     /// Additional fields of `m.room.create`.
     pub creation_content: Option<Value>,
+    /// Whether it is an MLS room from its first moment.
+    pub mls: bool,
 }
 
 impl RoomOptions {
+    /// A private room that is an MLS room from its first moment.
+    pub fn mls() -> Self {
+        Self { mls: true, preset: Some(RoomPreset::PrivateChat), ..Self::default() }
+    }
+
     /// Adds a state event, to be there when the first member joins.
     pub fn with_state(mut self, event_type: &str, state_key: &str, content: Value) -> Self {
         self.initial_state
@@ -63,6 +71,9 @@ impl RoomOptions {
         request.initial_state = self.initial_state.iter().map(raw).collect::<Result<_, _>>()?;
         request.power_level_content_override = self.power_levels.as_ref().map(raw).transpose()?;
         request.creation_content = self.creation_content.as_ref().map(raw).transpose()?;
+        if self.mls {
+            make_mls_room(&mut request)?;
+        }
         Ok(request)
     }
 }

@@ -138,6 +138,28 @@ impl Graph {
         self.link(id, None);
     }
 
+    /// Whether a node's roster was given although it has a parent: an entrance, whose record may lack
+    /// what only the parent's roster tells.
+    pub fn is_entrance(&self, id: &NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| {
+            let below = |commit: &Commit| commit.record.parent.is_some();
+            node.given_roster.is_some() && node.commit.as_ref().is_some_and(below)
+        })
+    }
+
+    /// Replaces an entrance's record by the one that was made from its parent's roster, from which
+    /// its own roster follows then.
+    pub fn complete(&mut self, record: Arc<CommitRecord>) {
+        if let Some(node) = self.nodes.get_mut(&record.node)
+            && node.commit.is_some()
+        {
+            node.given_roster = None;
+            node.commit = Some(Commit { deed: self.voters.deed(&record), record });
+            // Nodes below may be cached with the given roster.
+            self.rosters.clear();
+        }
+    }
+
     /// Keeps edges, roots and tips up to date after `id` became known, or got its record.
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         if let Some(parent) = parent {

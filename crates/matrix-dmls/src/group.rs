@@ -2,7 +2,8 @@
 //!
 //! Every verb takes `&self` and gives back [`GroupChanges`]; nothing changes until the caller has
 //! stored them and calls [`Group::apply`]. So an operation that fails, or whose changes cannot be
-//! stored, has not happened.
+//! stored, has not happened. One operation at a time: of two whose changes were made from the same
+//! state, the later one stored would undo the puncture of the other.
 
 mod changes;
 mod commit;
@@ -15,6 +16,7 @@ mod key_package;
 mod local;
 mod node;
 mod process;
+mod retention;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,6 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 use self::commit::Parent;
-pub(crate) use self::hydrated::CIPHERSUITE;
 pub use self::{
     changes::{GraphEntry, GroupChanges},
     commit::CommitPlan,
@@ -32,7 +33,9 @@ pub use self::{
     key_package::{OwnKeyPackage, new_key_package},
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
+    retention::MAX_RETAINED_STATES,
 };
+pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{
     authenticated_data::MessageAad,
     epoch_key::{DecryptedMessage, EpochKey, MessageSender},
@@ -63,12 +66,17 @@ pub struct Group {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Received {
-    /// Its node was entered before. Nothing changes.
+    /// Its node was entered before, or it is an altered copy of a pending commit of our own. Nothing
+    /// changes.
     Known(NodeId),
     /// It is our own pending commit, so the server has accepted it: call [`Group::accept`].
     Own(NodeId),
     /// Its epoch was entered.
     Entered(NodeId, Box<GroupChanges>),
+    /// Its node was entered before its parent was known, so its record was not what everybody else
+    /// has; now it is. If the epoch that we entered is not the one that the commit makes, which its
+    /// author alone can bring about, our state of it is erased.
+    Completed(NodeId, Box<GroupChanges>),
     /// Its epoch cannot be entered, or not by this copy; the graph knows it (protocol §8).
     Seen(NodeId, SeenBecause, Box<GroupChanges>),
 }
@@ -181,7 +189,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the node's state is not held, or the plan cannot be carried out on it.
+    /// When the node's state is not held, or the plan cannot be carried out on it;
+    /// [`GroupError::KeyPackage`] when that is for one of the key packages.
     pub fn commit(
         &self,
         parent: NodeId,
@@ -195,17 +204,22 @@ impl Group {
     }
 
     /// Makes an external commit that adds ourselves, as a pending one (protocol §6). The parent's
-    /// record must be in the graph, or it will be an entrance of its own.
+    /// record must be in the graph, or it will be an entrance of its own: then nothing but the
+    /// devices in the tree says that a server has not invented all of it, so check them.
     ///
     /// # Errors
     ///
-    /// When the public state is not valid, or its rules do not let us in.
+    /// When the public state is not valid, its tree is not the one that the graph knows, or its
+    /// rules do not let us in.
     pub fn external_commit(
         &self,
         local: &LocalMember,
         parent: PublicState<'_>,
     ) -> Result<(NodeId, GroupChanges), GroupError> {
-        let (pending, _) = external::external_commit(&self.room_id, local, parent)?;
+        let (pending, roster) = external::external_commit(&self.room_id, local, parent)?;
+        if self.graph.roster_of(&parent.record.node).is_some_and(|known| *known != roster) {
+            return Err(GroupError::WrongTree);
+        }
         Ok(Self::keep_pending(pending, None))
     }
 
@@ -254,29 +268,72 @@ impl Group {
             return Err(GroupError::WrongRoom);
         }
         let node = message.node_id();
-        if self.graph.status(&node) == Some(NodeStatus::Entered) {
+        let entered = self.graph.status(&node) == Some(NodeStatus::Entered);
+        if entered && !self.graph.is_entrance(&node) {
             return Ok(Received::Known(node));
         }
-        if self.pending.contains_key(&node) {
-            return Ok(Received::Own(node));
+        if let Some(pending) = self.pending.get(&node) {
+            // A copy with other tags says nothing of whether the server has taken ours.
+            return if pending.commit == commit {
+                Ok(Received::Own(node))
+            } else {
+                Err(GroupError::AlteredCopy)
+            };
         }
-        let Some(parent) = message.aad().parent else {
-            let (record, parent_roster) =
-                check_founding(&message, parent_context, self.room_id.as_bytes())?;
+        let Some((record, parent_roster)) = self.check(&message, parent_context)? else {
+            return match message.aad().parent {
+                Some(parent) if !entered => Err(GroupError::UnknownParent(parent)),
+                _ => Ok(Received::Known(node)),
+            };
+        };
+        let Some(parent) = record.parent else {
             let roster = Arc::new(record.roster_after(&parent_roster));
             return Ok(self.see(record, SeenBecause::NoState, Some(roster)));
         };
-        let (Some(parent_record), Some(parent_roster)) =
-            (self.graph.get(&parent), self.graph.roster_of(&parent))
-        else {
-            return Err(GroupError::UnknownParent(parent));
-        };
-        let view = ParentView::new(self.room_id.as_bytes(), parent_record, &parent_roster);
-        let record = check_well_formed(&message, parent_context, view)?;
+        if entered {
+            return Ok(self.complete(record, &parent_roster));
+        }
         match self.enter(parent, &parent_roster, &message, parent_context, &record) {
             Ok(changes) => Ok(Received::Entered(node, Box::new(changes))),
             Err(because) => Ok(self.see(record, because, None)),
         }
+    }
+
+    /// The record of a well-formed commit, and its parent's roster; none while its parent is not
+    /// known.
+    fn check(
+        &self,
+        message: &CommitMessage,
+        parent_context: &[u8],
+    ) -> Result<Option<(CommitRecord, Arc<Roster>)>, GroupError> {
+        let group_id = self.room_id.as_bytes();
+        let Some(parent) = message.aad().parent else {
+            let (record, roster) = check_founding(message, parent_context, group_id)?;
+            return Ok(Some((record, Arc::new(roster))));
+        };
+        let (Some(record), Some(roster)) = (self.graph.get(&parent), self.graph.roster_of(&parent))
+        else {
+            return Ok(None);
+        };
+        let view = ParentView::new(group_id, record, &roster);
+        Ok(Some((check_well_formed(message, parent_context, view)?, roster)))
+    }
+
+    fn complete(&self, record: CommitRecord, parent_roster: &Roster) -> Received {
+        let node = record.node;
+        let roster = record.roster_after(parent_roster);
+        let same = self.graph.roster_of(&node).is_some_and(|given| *given == roster);
+        let mut changes = if same { GroupChanges::default() } else { self.erase_state(node) };
+        let entry =
+            GraphEntry { record: Arc::new(record), status: NodeStatus::Entered, roster: None };
+        changes.records.insert(node, entry);
+        Received::Completed(node, Box::new(changes))
+    }
+
+    /// Whether the choice leads through a node.
+    fn is_chosen(&self, node: &NodeId) -> bool {
+        let above = |tip| tip == *node || self.graph.is_ancestor(node, &tip);
+        self.graph.contains(node) && self.chosen_tip().is_some_and(above)
     }
 
     fn enter(
@@ -295,7 +352,9 @@ impl Group {
             return Err(SeenBecause::RemovesUs);
         }
         let author = record.author.member.device();
-        if self.graph.entered_children_by(&parent, author) >= MAX_CHILDREN_PER_AUTHOR {
+        if self.graph.entered_children_by(&parent, author) >= MAX_CHILDREN_PER_AUTHOR
+            && !self.is_chosen(&record.node)
+        {
             return Err(SeenBecause::TooMany);
         }
         // A context or tag that is not the parent's makes the commit inadmissible, not ill-formed:
@@ -322,7 +381,7 @@ impl Group {
     ) -> Received {
         let node = record.node;
         let mut changes = GroupChanges::default();
-        if !self.graph.contains(&node) {
+        if self.graph.get(&node).is_none() || self.graph.is_entrance(&node) {
             let entry = GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
             changes.records.insert(node, entry);
         }
@@ -333,17 +392,34 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When the Welcome does not belong to the commit, is not for this key package, or the epoch is
-    /// not one of this protocol's. The key package is used up only by storing the changes.
+    /// When the Welcome does not belong to the commit, is not for this key package, the commit is not
+    /// well-formed or the epoch not the one that it makes, as far as that can be told, or the node
+    /// was entered before. The key package is used up only by storing the changes.
     pub fn join(
         &self,
         local: &LocalMember,
         parts: WelcomeParts<'_>,
     ) -> Result<(NodeId, GroupChanges), GroupError> {
-        let mut new = join::join(&self.room_id, local, parts)?;
-        let node = new.record.node;
-        if let Some(known) = self.graph.get(&node) {
+        let message = CommitMessage::parse(parts.commit)?;
+        if message.group_id() != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let node = message.node_id();
+        if self.graph.status(&node) == Some(NodeStatus::Entered) {
+            return Err(GroupError::AlreadyEntered(node));
+        }
+        let checked = self.check(&message, parts.parent_context)?;
+        let mut new = join::join(&self.room_id, local, &message, parts)?;
+        if let Some((record, parent_roster)) = checked {
             // Made from the parent's roster, so it says more than what a joiner can see.
+            if record.roster_after(&parent_roster) != *new.roster {
+                return Err(GroupError::WrongTree);
+            }
+            new.record = Arc::new(record);
+        } else if let Some(known) = self.graph.get(&node) {
+            if self.graph.roster_of(&node).is_some_and(|known| known != new.roster) {
+                return Err(GroupError::WrongTree);
+            }
             new.record = Arc::clone(known);
         }
         let mut changes = GroupChanges::default();
@@ -426,6 +502,8 @@ impl Group {
         for (node, entry) in changes.records {
             if let Some(roster) = entry.roster {
                 self.graph.set_roster(node, entry.record.epoch, roster);
+            } else if self.graph.is_entrance(&node) {
+                self.graph.complete(Arc::clone(&entry.record));
             }
             self.graph.insert(entry.record, entry.status);
         }

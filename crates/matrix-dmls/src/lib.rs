@@ -1,4 +1,4 @@
-//! Decentralised MLS.
+#![doc = include_str!("../README.md")]
 
 mod authenticated_data;
 mod credential;
@@ -30,9 +30,9 @@ pub use crate::{
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
-        CommitPlan, GraphEntry, Group, GroupChanges, GroupError, LocalMember, NewNode, NodeState,
-        OwnKeyPackage, PendingCommit, PublicState, Received, SeenBecause, WelcomeParts,
-        new_key_package,
+        CommitPlan, GraphEntry, Group, GroupChanges, GroupError, LocalMember, MAX_RETAINED_STATES,
+        NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState, Received, SeenBecause,
+        WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,

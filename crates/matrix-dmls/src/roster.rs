@@ -78,9 +78,12 @@ impl Roster {
     }
 
     /// The number of leaves of the tree, blank ones included: a power of two (RFC 9420 §7.7), or 0
-    /// without members.
+    /// without members. What is wider than 2^31, as no tree is, counts as that.
     pub fn tree_width(&self) -> u32 {
-        self.leaves.keys().next_back().map_or(0, |last| last.saturating_add(1).next_power_of_two())
+        self.leaves
+            .keys()
+            .next_back()
+            .map_or(0, |last| last.saturating_add(1).checked_next_power_of_two().unwrap_or(1 << 31))
     }
 
     /// Puts a member at a leaf index; gives back who was there.
@@ -136,6 +139,10 @@ mod tests {
         assert_eq!((roster.lowest_free(), roster.tree_width()), (1, 4));
         roster.remove(2);
         assert_eq!((roster.lowest_free(), roster.tree_width()), (1, 1));
+        for leaf in [1 << 31, u32::MAX] {
+            roster.insert(leaf, member("far"));
+            assert_eq!(roster.tree_width(), 1 << 31);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod key_package;
 pub(crate) mod leaf_node;
 pub(crate) mod message;
 pub(crate) mod proposal;
+pub(crate) mod ratchet_tree;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

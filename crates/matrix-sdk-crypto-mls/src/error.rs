@@ -47,6 +47,11 @@ pub enum MlsError {
     /// Somebody has to be removed before anything is sent, and the server has refused our commit.
     #[error("members have to be removed first, and the server refuses our commits")]
     CommitsRefused,
+    /// The branch that everybody should be on cannot be entered, and on the best one that can,
+    /// somebody would have to be removed before anything is sent (protocol §8). A member who is on
+    /// that branch can let this device in again.
+    #[error("left behind on a branch where members would have to be removed first")]
+    LeftBehind,
     /// The room is too large for its commits or Welcomes to fit into events.
     #[error("the room is too large: {bytes} bytes do not fit into an event")]
     RoomTooLarge {

@@ -1,6 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+// The project's front page has an example too; it is compiled here.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct FrontPage;
+
 mod clock;
+mod create_room;
 mod error;
 mod machine;
 mod notice;
@@ -17,6 +23,7 @@ pub use matrix_dmls as dmls;
 
 pub use crate::{
     clock::{Clock, SystemClock},
+    create_room::make_mls_room,
     error::{DecryptionError, MlsError},
     machine::{
         DecryptedRoomEvent, EncryptionSyncChanges, GroupStatus, MlsEncryptionInfo, MlsMachine,

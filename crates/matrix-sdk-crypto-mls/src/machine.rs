@@ -3,6 +3,7 @@
 mod commits;
 mod decrypt;
 mod encrypt;
+mod heavy;
 mod identity;
 mod key_packages;
 mod membership;
@@ -88,9 +89,13 @@ impl Default for RoomSettings {
 pub(crate) struct Room {
     pub(crate) id: OwnedRoomId,
     pub(crate) view: RoomView,
-    pub(crate) group: Group,
+    pub(crate) group: Arc<Group>,
     pub(crate) generations: BTreeMap<NodeId, u32>,
     pub(crate) commit_events: BTreeMap<NodeId, OwnedEventId>,
+    /// Changes were given to the store, and nobody knows yet what became of them: an operation that
+    /// failed or was cancelled here leaves this set, and the next one loads the room anew. Otherwise
+    /// memory could fall behind the store, and use a generation twice.
+    saving: bool,
 }
 
 /// Exclusive access to a room for the length of an operation.
@@ -211,7 +216,7 @@ impl MlsMachine {
     ///
     /// When the store fails.
     pub async fn is_mls_room(&self, room_id: &RoomId) -> Result<bool, MlsError> {
-        Ok(self.with_room(room_id, |room| room.view.mls_since.is_some()).await?)
+        self.with_room(room_id, |room| room.view.mls_since.is_some()).await
     }
 
     /// How a room's group stands; `None` while this device is in none.
@@ -270,7 +275,7 @@ impl MlsMachine {
     async fn lock_room(&self, room_id: &RoomId) -> Result<RoomGuard, MlsError> {
         let slot = Arc::clone(lock(&self.inner.rooms).entry(room_id.to_owned()).or_default());
         let mut guard = slot.lock_owned().await;
-        if guard.is_none() {
+        if guard.as_ref().is_none_or(|room| room.saving) {
             let stored = self.inner.store.load_room(room_id).await?.unwrap_or_default();
             *guard = Some(Room::from_stored(room_id, stored));
         }
@@ -289,9 +294,20 @@ impl MlsMachine {
     /// Stores an operation's changes, then lets the room in memory follow.
     async fn save(&self, room: &mut Room, changes: Changes) -> Result<(), MlsError> {
         let in_memory = changes.rooms.get(&room.id).cloned();
+        room.saving = true;
         self.inner.store.save_changes(changes).await?;
-        if let Some(changes) = in_memory {
-            room.apply(changes);
+        room.saving = false;
+        let Some(in_memory) = in_memory else { return Ok(()) };
+        let entered = !in_memory.group.states.is_empty();
+        room.apply(in_memory);
+        if entered {
+            let group = room.group.enforce_limits();
+            let mut changes = Changes::default();
+            changes.room(&room.id).group = group.clone();
+            // In a batch of its own: should it fail, the next epoch makes up for it.
+            if !group.is_empty() && self.inner.store.save_changes(changes).await.is_ok() {
+                Arc::make_mut(&mut room.group).apply(group);
+            }
         }
         Ok(())
     }
@@ -308,9 +324,10 @@ impl Room {
         let mut room = Self {
             id: room_id.to_owned(),
             view: stored.view,
-            group,
+            group: Arc::new(group),
             generations: stored.generations,
             commit_events: stored.commit_events,
+            saving: false,
         };
         room.aim();
         room
@@ -320,7 +337,7 @@ impl Room {
         if let Some(view) = changes.view {
             self.view = view;
         }
-        self.group.apply(changes.group);
+        Arc::make_mut(&mut self.group).apply(changes.group);
         self.generations.extend(changes.generations);
         self.commit_events
             .extend(changes.commits.into_iter().map(|(node, commit)| (node, commit.event_id)));
@@ -331,17 +348,26 @@ impl Room {
     /// nodes hang together with it, else where we came in (protocol §8).
     fn aim(&mut self) {
         let named = self.view.group.as_ref().map(|(_, content)| content);
-        let root = named
-            .map(|content| content.founding)
-            .filter(|root| self.group.graph().contains(root))
+        let graph = self.group.graph();
+        let root = self
+            .view
+            .group
+            .as_ref()
+            // The founding's author must be who named it, if its record is there to tell.
+            .filter(|(sender, content)| {
+                graph
+                    .get(&content.founding)
+                    .is_some_and(|record| record.author.member.device().user_id == sender.as_str())
+            })
+            .map(|(_, content)| content.founding)
             .filter(|root| {
-                self.view.entrance.is_none_or(|entrance| {
-                    entrance == *root || self.group.graph().is_ancestor(root, &entrance)
-                })
+                self.view
+                    .entrance
+                    .is_none_or(|entrance| entrance == *root || graph.is_ancestor(root, &entrance))
             })
             .or(self.view.entrance);
         let anchor = named.and_then(|content| content.anchor);
-        self.group.set_root(root, anchor);
+        Arc::make_mut(&mut self.group).set_root(root, anchor);
     }
 
     /// The extension of the group that the room's state names, as far as it matters for membership.

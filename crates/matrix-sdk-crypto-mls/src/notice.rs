@@ -84,6 +84,16 @@ pub enum Notice {
         /// The whole event as it was queued.
         event: ruma::serde::Raw<ruma::events::AnySyncTimelineEvent>,
     },
+    /// An event that waited for its epoch cannot be read: the epoch is known now, but is none of
+    /// ours. Decrypt it again to learn why.
+    NotReadable {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event.
+        event_id: OwnedEventId,
+        /// The whole event as it was queued.
+        event: ruma::serde::Raw<ruma::events::AnySyncTimelineEvent>,
+    },
     /// A device is in the group that the room's state does not justify; our next commit removes it.
     UnexpectedMember {
         /// The room.

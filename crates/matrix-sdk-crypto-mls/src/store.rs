@@ -17,9 +17,9 @@ use ruma::{OwnedRoomId, RoomId};
 
 pub use self::{
     changes::{
-        Changes, HeldWelcome, LedgerEntry, MessageKey, OutboxRequest, OutboxRequestKind,
-        QueuedEvent, RoomChanges, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
-        WelcomeRecipient,
+        BoundMessage, Changes, HeldWelcome, LedgerEntry, MessageKey, OutboxRequest,
+        OutboxRequestKind, QueuedEvent, RoomChanges, StoredAccount, StoredCommit, StoredKeyPackage,
+        StoredRoom, WelcomeRecipient,
     },
     memory::MemoryStore,
 };

@@ -55,11 +55,12 @@ impl Voters {
             .chain(&record.updated)
             .map(|(leaf, member)| (*leaf, self.number(member.device())))
             .collect();
+        let back: HashSet<_> = seated.iter().map(|(_, voter)| *voter).collect();
         let removed = record
             .removed
             .iter()
             .map(|(_, member)| self.number(member.device()))
-            .filter(|gone| !seated.iter().any(|(_, back)| back == gone))
+            .filter(|gone| !back.contains(gone))
             .collect();
         let blanked = record.removed.iter().map(|(leaf, _)| *leaf).collect();
         Deed { author, removed, seated, blanked }

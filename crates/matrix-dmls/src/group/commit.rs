@@ -1,8 +1,8 @@
 //! Making a commit.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use openmls::prelude::{LeafNodeIndex, MlsMessageOut};
+use openmls::prelude::{BasicCredential, LeafNodeIndex, Member, MlsGroup, MlsMessageOut};
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::Serialize as _;
 
@@ -13,13 +13,19 @@ use super::{
     node::{NodeState, PendingCommit},
 };
 use crate::{
+    credential::{Device, Identity},
     crypto::sha256,
     extension::GroupExtension,
     ids::NodeId,
-    record::{CommitRecord, ParentView, check_founding, check_well_formed},
+    record::{CommitRecord, IllFormed, ParentView, check_founding, check_well_formed},
     roster::Roster,
     schedule::Vault,
-    wire::{aad::CommitAad, commit::CommitMessage},
+    wire::{
+        aad::CommitAad,
+        commit::CommitMessage,
+        key_package::{KeyPackage, key_package_ref},
+        tls::Reader,
+    },
 };
 
 /// What a commit is to change. Removals come before additions, all in one commit; without any of
@@ -62,6 +68,10 @@ pub(super) fn commit(
     if let Some(blank) = plan.remove.iter().find(|leaf| parent.roster.get(**leaf).is_none()) {
         return Err(GroupError::BlankLeaf(*blank));
     }
+    let distinct: HashSet<_> = plan.remove.iter().collect();
+    if distinct.len() < plan.remove.len() {
+        return Err(IllFormed::RemoveTwice.into());
+    }
     let only_adds = plan.remove.is_empty() && plan.extension.is_none() && !plan.add.is_empty();
     let path = plan.update || !only_adds;
     let alone = parent.roster.len() - plan.remove.len() + plan.add.len() == 1;
@@ -75,10 +85,12 @@ pub(super) fn commit(
     let (provider, mut group) =
         hydrated::hydrate(parent.state, parent.vault, room_id.as_bytes(), alone)?;
     let (commit, welcome, group_info, tree) = hydrated::guarded(|| {
+        check_keys(&group, &plan.remove, &plan.add)?;
+        let refused = |bytes: &Vec<u8>| GroupError::KeyPackage(key_package_ref(bytes));
         let key_packages = plan
             .add
             .iter()
-            .map(|bytes| hydrated::key_package(&provider, bytes))
+            .map(|bytes| hydrated::key_package(&provider, bytes).map_err(|_| refused(bytes)))
             .collect::<Result<Vec<_>, _>>()?;
         group.set_aad(aad.to_bytes());
         let mut builder = group
@@ -132,6 +144,37 @@ pub(super) fn commit(
         tree,
     };
     Ok((pending, vault.ok_or(GroupError::StateMissing)?))
+}
+
+/// Every key is in the tree once (RFC 9420 §7.3, §12.1.1). Anybody can put another device's public keys
+/// into its key package; that must not keep others from committing, so it is named.
+fn check_keys(group: &MlsGroup, remove: &[u32], add: &[Vec<u8>]) -> Result<(), GroupError> {
+    let gone: HashSet<_> = remove.iter().copied().collect();
+    let stay = |member: &Member| !gone.contains(&member.index.u32());
+    let mut keys = HashSet::new();
+    let mut devices = HashSet::new();
+    for member in group.members().filter(stay) {
+        keys.insert(member.encryption_key);
+        keys.insert(member.signature_key);
+        if let Ok(credential) = BasicCredential::try_from(member.credential) {
+            let Device { user_id, device_id, .. } =
+                Identity::from_bytes(credential.identity())?.device;
+            devices.insert((user_id, device_id));
+        }
+    }
+    for bytes in add {
+        let refused = || GroupError::KeyPackage(key_package_ref(bytes));
+        let key_package = KeyPackage::read(&mut Reader::new(bytes)).map_err(|_| refused())?;
+        let KeyPackage { init_key, leaf, .. } = &key_package;
+        let Device { user_id, device_id, .. } = leaf.identity.device.clone();
+        let distinct = [init_key, &leaf.encryption_key, &leaf.signature_key]
+            .into_iter()
+            .all(|key| keys.insert(key.to_vec()));
+        if !distinct || !devices.insert((user_id, device_id)) {
+            return Err(refused());
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn to_bytes(message: &MlsMessageOut) -> Result<Vec<u8>, GroupError> {

@@ -4,7 +4,7 @@ use crate::{
     credential::CredentialError,
     epoch_key::{DecryptError, EncryptError},
     error::MalformedError,
-    ids::NodeId,
+    ids::{KeyPackageRef, NodeId},
     record::IllFormed,
     storage::StorageError,
 };
@@ -25,12 +25,15 @@ pub enum GroupError {
     /// A leaf has another kind of credential or signature key than this protocol's.
     #[error("a leaf has a credential or signature key of another kind")]
     UnsupportedCredential,
-    /// Two leaves belong to one device.
-    #[error("two leaves belong to one device")]
+    /// Two leaves belong to one device (user and device ID) or have one signature key.
+    #[error("two leaves belong to one device, or have one signature key")]
     DuplicateDevice,
     /// The message belongs to another room's group.
     #[error("made for another room")]
     WrongRoom,
+    /// A copy of our own commit that is not as we made it.
+    #[error("not the commit as we made it")]
+    AlteredCopy,
     /// The commit's parent is not known (yet): fetch it, then try again.
     #[error("the parent {0:?} is not known")]
     UnknownParent(NodeId),
@@ -49,12 +52,22 @@ pub enum GroupError {
     /// The change names a leaf that is blank.
     #[error("leaf {0} is blank")]
     BlankLeaf(u32),
+    /// This key package cannot be added to this epoch: it is not valid, or has a key that somebody in
+    /// it, or another one to be added, has too. Leave it out.
+    #[error("the key package {0} cannot be added")]
+    KeyPackage(KeyPackageRef),
     /// The Welcome's key package is not ours, or was used before.
     #[error("no private key for this Welcome: the key package is unknown or was used before")]
     NoMatchingKeyPackage,
     /// The Welcome does not belong to the commit that it names (protocol §6).
     #[error("the Welcome does not belong to the commit that it names")]
     WelcomeMismatch,
+    /// The ratchet tree has other leaves than those that are known to be in the epoch.
+    #[error("the tree has other leaves than the epoch")]
+    WrongTree,
+    /// The node was entered before. Joining it again would bring back what was punctured there.
+    #[error("{0:?} was entered before")]
+    AlreadyEntered(NodeId),
     /// The commit was processed on this node before, and its secret is erased.
     #[error("punctured: this commit was processed here before")]
     Punctured,

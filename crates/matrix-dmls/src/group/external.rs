@@ -13,10 +13,11 @@ use super::{
     commit::to_bytes, error::GroupError, hydrated, local::LocalMember, node::PendingCommit,
 };
 use crate::{
+    error::MalformedError,
     record::{CommitRecord, ParentView, check_well_formed},
     roster::Roster,
     schedule::{Operation, Provider},
-    wire::{aad::CommitAad, commit::CommitMessage, group_info::GroupInfo},
+    wire::{aad::CommitAad, commit::CommitMessage, group_info::GroupInfo, ratchet_tree},
 };
 
 /// What an external commit starts from: an epoch's public state.
@@ -44,6 +45,11 @@ pub(super) fn external_commit(
     if info.context.confirmed_transcript_hash != Some(parent.record.confirmed_transcript_hash) {
         return Err(GroupError::WelcomeMismatch);
     }
+    // The tree travels beside it; one inside could be of any size.
+    if info.ratchet_tree().is_some() {
+        return Err(MalformedError::Unsupported.into());
+    }
+    ratchet_tree::check_size(parent.tree)?;
     let parent_context = info.context.as_bytes().to_vec();
     let aad = CommitAad {
         parent: Some(parent.record.node),

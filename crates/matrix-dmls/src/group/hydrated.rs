@@ -1,6 +1,7 @@
 //! Where we meet OpenMLS: its configuration, and its group while an operation works on it.
 
 use std::{
+    collections::HashSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -19,7 +20,7 @@ use super::{
     node::{NewNode, NodeState},
 };
 use crate::{
-    credential::Identity,
+    credential::{Device, Identity},
     epoch_key::EpochKey,
     extension::GroupExtension,
     ids::EXTENSION_TYPE,
@@ -97,11 +98,13 @@ pub(super) fn hydrate(
     Ok((provider, group))
 }
 
-/// Who is in an OpenMLS group. Every credential is verified.
+/// Who is in an OpenMLS group. Every credential is verified, and every device and signature key is
+/// there once, as in a well-formed commit.
 pub(super) fn roster(
     members: impl Iterator<Item = openmls::prelude::Member>,
 ) -> Result<Roster, GroupError> {
     let mut roster = Roster::new();
+    let (mut devices, mut keys) = (HashSet::new(), HashSet::new());
     for member in members {
         let credential = BasicCredential::try_from(member.credential)
             .map_err(|_| GroupError::UnsupportedCredential)?;
@@ -112,12 +115,30 @@ pub(super) fn roster(
             .try_into()
             .map_err(|_| GroupError::UnsupportedCredential)?;
         identity.verify(&signature_key)?;
-        if roster.leaf_of(&identity.device).is_some() {
+        let Device { user_id, device_id, .. } = identity.device.clone();
+        if !devices.insert((user_id, device_id)) || !keys.insert(signature_key) {
             return Err(GroupError::DuplicateDevice);
         }
         roster.insert(member.index.u32(), Arc::new(Member { identity, signature_key }));
     }
     Ok(roster)
+}
+
+/// Whether exactly these are in an OpenMLS group. They were verified when they came in; doing so for
+/// all of them with every commit would take seconds in large rooms.
+pub(super) fn has_roster(
+    mut members: impl Iterator<Item = openmls::prelude::Member>,
+    roster: &Roster,
+) -> bool {
+    let mut count = 0;
+    let same = |member: openmls::prelude::Member| {
+        count += 1;
+        let Some(expected) = roster.get(member.index.u32()) else { return false };
+        member.signature_key == expected.signature_key
+            && BasicCredential::try_from(member.credential)
+                .is_ok_and(|credential| credential.identity() == expected.identity.to_bytes())
+    };
+    members.all(same) && count == roster.len()
 }
 
 /// Ends an operation that made an epoch: takes everything out of OpenMLS, and the punctured vault

@@ -1,6 +1,6 @@
 //! Joining by Welcome (protocol §6, RFC 9420 §12.4.3.1).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
@@ -11,14 +11,23 @@ use super::{
     error::GroupError, hydrated, key_package::OwnKeyPackage, local::LocalMember, node::NewNode,
 };
 use crate::{
-    record::{Author, CommitRecord},
+    error::MalformedError,
+    ids::KeyPackageRef,
+    record::check_addition,
+    roster::Roster,
     schedule::{Operation, Provider},
     wire::{
-        commit::{CommitMessage, CommitSender},
-        group_context::GroupContext,
+        commit::CommitMessage,
+        group_context::{GroupContext, MAX_GROUP_CONTEXT_BYTES},
+        proposal::CommitProposal,
+        ratchet_tree,
         transcript::{confirmed_transcript_hash, interim_transcript_hash},
+        welcome::Welcome,
     },
 };
+
+/// A GroupInfo without tree is a GroupContext and some hundred bytes.
+const MAX_ENCRYPTED_GROUP_INFO: usize = 2 * MAX_GROUP_CONTEXT_BYTES;
 
 /// A Welcome with all that it needs.
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +48,11 @@ pub struct WelcomeParts<'a> {
 pub(super) fn join(
     room_id: &str,
     local: &LocalMember,
+    commit: &CommitMessage,
     parts: WelcomeParts<'_>,
 ) -> Result<NewNode, GroupError> {
-    let commit = CommitMessage::parse(parts.commit)?;
     let aad = commit.aad();
     let epoch = commit.epoch().saturating_add(1);
-    if commit.group_id() != room_id.as_bytes() {
-        return Err(GroupError::WrongRoom);
-    }
     // The parent's GroupContext is only what the author signed the hash of.
     let parent_context = GroupContext::parse(parts.parent_context)?;
     if parent_context.hash() != aad.parent_context_hash {
@@ -58,6 +64,11 @@ pub(super) fn join(
         &interim_transcript_hash(parent_hash, &aad.parent_tag),
         commit.confirmed_transcript_hash_input(),
     );
+    // Before OpenMLS makes much of little.
+    if Welcome::parse(parts.welcome)?.encrypted_group_info().len() > MAX_ENCRYPTED_GROUP_INFO {
+        return Err(MalformedError::TooLarge.into());
+    }
+    ratchet_tree::check_size(parts.tree)?;
 
     let provider = Provider::new(Operation {
         entries: parts.key_package.private.clone(),
@@ -109,28 +120,28 @@ pub(super) fn join(
         .group_context()
         .tls_serialize_detached()
         .map_err(GroupError::openmls)?;
-    let extension = GroupContext::parse(&context)?.extension;
-    // We do not know the parent's tree, so nor what the commit removed; as the oldest node that we
-    // know it is never a candidate in a choice, which is all that the record's changes are for.
-    let CommitSender::Member(author) = commit.sender() else {
+    let record = check_addition(commit, parts.parent_context, room_id.as_bytes(), &roster)?;
+    if record.extension != GroupContext::parse(&context)?.extension
+        || !adds_as_in(commit, &roster, &parts.key_package.reference)
+    {
         return Err(GroupError::WelcomeMismatch);
-    };
-    let member = roster.get(author).ok_or(GroupError::WelcomeMismatch)?;
-    let record = CommitRecord {
-        node: commit.node_id(),
-        parent: aad.parent,
-        epoch,
-        author: Author { leaf: Some(author), member: Arc::clone(member) },
-        removed: Vec::new(),
-        added: Vec::new(),
-        updated: None,
-        confirmed_transcript_hash: confirmed,
-        extension,
-        resolves: aad.resolves.clone(),
-    };
+    }
     let (mut node, _) = hydrated::dehydrate(provider, &group, record, roster)?;
     // With these keys and the recorded Welcome, punctured epochs could be derived again.
     let state = Arc::make_mut(&mut node.state);
     state.entries.remove_key_packages();
     Ok(node)
+}
+
+/// Whether those whom the commit adds are in the roster, and our key package is among them.
+fn adds_as_in(commit: &CommitMessage, roster: &Roster, own: &KeyPackageRef) -> bool {
+    let members: HashSet<_> = roster.iter().map(|(_, member)| &**member).collect();
+    let mut found = false;
+    commit.proposals().iter().all(|proposal| match proposal {
+        CommitProposal::Add(key_package) => {
+            found |= key_package.reference() == *own;
+            members.contains(&key_package.member())
+        }
+        _ => true,
+    }) && found
 }

@@ -30,6 +30,12 @@ pub struct OwnKeyPackage {
     pub(super) private: Entries,
 }
 
+/// Whether OpenMLS takes somebody's key package.
+pub(crate) fn accepts_key_package(bytes: &[u8]) -> bool {
+    let provider = Provider::new(Operation::default());
+    hydrated::guarded(|| hydrated::key_package(&provider, bytes)).is_ok()
+}
+
 /// Makes a key package. Its lifetime is unbounded on purpose: OpenMLS checks it against the local
 /// clock while a commit is processed, so a bounded one would fork the room by clock.
 ///

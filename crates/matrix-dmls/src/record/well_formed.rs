@@ -185,6 +185,36 @@ pub fn check_founding(
     Ok((record, roster))
 }
 
+/// Checks a commit as far as one can whom it adds: without the parent's roster, with that of the
+/// epoch that it makes. The record lacks the changes, and its author is as the new tree has it.
+///
+/// An author that changes its signature key by the commit's path does not pass: nobody but those who
+/// know the parent can tell under which key it was signed.
+///
+/// # Errors
+///
+/// What is wrong with the commit, or with the context beside it: see [`IllFormed`].
+pub(crate) fn check_addition(
+    commit: &CommitMessage,
+    parent_context: &[u8],
+    group_id: &[u8],
+    roster: &Roster,
+) -> Result<CommitRecord, IllFormed> {
+    let context = check_context(commit, parent_context, group_id)?;
+    let CommitSender::Member(leaf) = commit.sender() else { return Err(IllFormed::Author) };
+    let author = find_author(commit, roster)?;
+    require(
+        commit.is_signed_by(&author.member.signature_key, context.as_bytes()),
+        IllFormed::Signature,
+    )?;
+    let changes = Changes::of(commit);
+    check_member_shape(commit, &changes, leaf)?;
+    check_path(commit.path(), &context, &author, &[])?;
+    check_unique(roster)?;
+    let extension = new_extension(&changes, &context)?;
+    record(commit, &context, extension, author)
+}
+
 /// What can be said of the context without the parent.
 fn check_context(
     commit: &CommitMessage,
@@ -246,10 +276,7 @@ fn check_content(
         Some(leaf) => check_member_shape(commit, &changes, leaf)?,
         None => check_external_shape(&changes, context, parent, &author.member)?,
     }
-    let extension = match changes.extensions {
-        Some(list) => check_new_extensions(context, list)?,
-        None => context.extension.clone(),
-    };
+    let extension = new_extension(&changes, context)?;
 
     let mut roster = parent.clone();
     for (leaf, _) in &removed {
@@ -262,7 +289,16 @@ fn check_content(
         roster.insert(*leaf, Arc::clone(member));
     }
     check_unique(&roster)?;
+    Ok(CommitRecord { removed, added, updated, ..record(commit, context, extension, author)? })
+}
 
+/// The record of a commit without its changes.
+fn record(
+    commit: &CommitMessage,
+    context: &GroupContext,
+    extension: GroupExtension,
+    author: Author,
+) -> Result<CommitRecord, IllFormed> {
     let interim = interim_transcript_hash(
         context.confirmed_transcript_hash.as_ref().map_or(&[], |hash| hash.as_slice()),
         &commit.aad().parent_tag,
@@ -272,9 +308,9 @@ fn check_content(
         parent: commit.aad().parent,
         epoch: context.epoch.checked_add(1).ok_or(IllFormed::Epoch)?,
         author,
-        removed,
-        added,
-        updated,
+        removed: Vec::new(),
+        added: Vec::new(),
+        updated: None,
         confirmed_transcript_hash: confirmed_transcript_hash(
             &interim,
             commit.confirmed_transcript_hash_input(),
@@ -344,6 +380,16 @@ fn check_external_shape(
         context.extension.external == ExternalJoins::Allowed || parent.has_user(&device.user_id),
         IllFormed::ExternalForbidden,
     )
+}
+
+fn new_extension(
+    changes: &Changes<'_>,
+    context: &GroupContext,
+) -> Result<GroupExtension, IllFormed> {
+    match changes.extensions {
+        Some(list) => check_new_extensions(context, list),
+        None => Ok(context.extension.clone()),
+    }
 }
 
 /// The extension after a GroupContextExtensions proposal, which may change only its history policy:

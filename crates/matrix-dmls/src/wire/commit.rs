@@ -4,7 +4,7 @@ use super::{
     aad::CommitAad,
     leaf_node::LeafNode,
     message::{WireFormat, open},
-    proposal::{CommitProposal, read_proposals},
+    proposal::{CommitProposal, MAX_LEAVES, read_proposals},
     tls::Reader,
 };
 use crate::{
@@ -18,6 +18,12 @@ pub const MAX_COMMIT_BYTES: usize = 32 * 1024 * 1024;
 
 /// `ContentType` commit.
 const COMMIT: u8 = 3;
+
+/// The longest path from a leaf to the root of a tree of [`MAX_LEAVES`].
+const MAX_PATH_NODES: usize = MAX_LEAVES.ilog2() as usize;
+
+/// Bytes of an encrypted path secret: `KDF.Nh`, and the AEAD's tag.
+const ENCRYPTED_PATH_SECRET: usize = HASH_LENGTH + 16;
 
 /// Who a commit says that it is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,15 +199,21 @@ impl UpdatePath {
     fn read(reader: &mut Reader<'_>) -> Result<Self, MalformedError> {
         let leaf = LeafNode::read(reader)?;
         let mut list = reader.vector()?;
-        let mut nodes = 0;
+        // OpenMLS needs many times the memory of what is short here, so nothing may be.
+        let (mut nodes, mut recipients) = (0, 0);
         while !list.is_empty() {
+            nodes += 1;
             list.opaque_array::<32>()?;
             let mut secrets = list.vector()?;
             while !secrets.is_empty() {
-                secrets.opaque()?;
-                secrets.opaque()?;
+                recipients += 1;
+                // HPKECiphertext: kem_output, ciphertext.
+                secrets.opaque_array::<32>()?;
+                secrets.opaque_array::<ENCRYPTED_PATH_SECRET>()?;
             }
-            nodes += 1;
+            if nodes > MAX_PATH_NODES || recipients > MAX_LEAVES {
+                return Err(MalformedError::TooLarge);
+            }
         }
         Ok(Self { leaf, nodes })
     }

@@ -38,6 +38,9 @@ pub enum KeyPackageError {
     /// The signature does not verify under the leaf's key.
     #[error("the key package's signature does not verify")]
     Signature,
+    /// OpenMLS does not take it, for something that we do not look at ourselves.
+    #[error("the MLS library refuses the key package")]
+    Refused,
 }
 
 /// A key package as it stands on the wire.
@@ -68,6 +71,10 @@ impl KeyPackage {
         let key_package = Self::read(&mut reader)?;
         reader.finish()?;
         key_package.verify()?;
+        // One that OpenMLS refuses would make every commit fail that adds it, with whatever else.
+        if !crate::group::accepts_key_package(bytes) {
+            return Err(KeyPackageError::Refused);
+        }
         Ok(key_package)
     }
 

@@ -18,6 +18,9 @@ use crate::{
 /// `CredentialType` basic (RFC 9420 §17.5).
 const BASIC: u16 = 1;
 
+/// The largest leaf node that we read, in bytes. Ours have about 500.
+const MAX_LEAF_NODE_BYTES: usize = 16 * 1024;
+
 /// Why a leaf node is not valid. It then never becomes valid, for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -109,6 +112,9 @@ impl LeafNode {
             _ => return Err(MalformedError::Unsupported),
         };
         let extension_types = read_extension_types(reader)?;
+        if reader.since(start).len() > MAX_LEAF_NODE_BYTES {
+            return Err(MalformedError::TooLarge);
+        }
         let content = reader.since(start).to_vec();
         let signature = reader.opaque_array()?;
         Ok(Self {

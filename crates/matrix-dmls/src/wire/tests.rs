@@ -243,15 +243,15 @@ fn senders_from_outside_are_refused() {
     }
 }
 
-#[test]
-fn path_nodes_are_counted() {
+/// A commit with a path of so many nodes, each with one more secret than the one before.
+fn commit_with_path(count: usize, secret: &[u8]) -> Commit {
     let mut nodes = Writer::new();
-    for secrets in 0..3_u8 {
-        nodes.opaque(&[secrets; 32]);
+    for secrets in 0..count {
+        nodes.opaque(&[secrets as u8; 32]);
         let mut list = Writer::new();
         for _ in 0..secrets {
             list.opaque(&[1; 32]);
-            list.opaque(&[2; 48]);
+            list.opaque(secret);
         }
         nodes.opaque(&list.into_bytes());
     }
@@ -260,7 +260,21 @@ fn path_nodes_are_counted() {
     path.opaque(&nodes.into_bytes());
     let mut commit = commit();
     commit.path = Some(path.into_bytes());
-    assert_eq!(commit.parse().unwrap().path().unwrap().nodes, 3);
+    commit
+}
+
+#[test]
+fn path_nodes_are_counted() {
+    assert_eq!(commit_with_path(3, &[2; 48]).parse().unwrap().path().unwrap().nodes, 3);
+}
+
+/// OpenMLS takes many times the memory that they have on the wire.
+#[test]
+fn paths_have_no_more_and_no_shorter_secrets_than_a_tree_needs() {
+    commit_with_path(14, &[2; 48]).parse().unwrap();
+    assert_eq!(commit_with_path(15, &[2; 48]).parse(), Err(MalformedError::TooLarge));
+    assert_eq!(commit_with_path(2, &[]).parse(), Err(MalformedError::Length));
+    assert_eq!(commit_with_path(2, &[2; 49]).parse(), Err(MalformedError::Length));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use matrix_dmls::{CommitPlan, CommitRecord, GroupChanges, NodeId, PendingCommit, Welcome};
+use matrix_dmls::{
+    CommitPlan, CommitRecord, GroupChanges, GroupError, NodeId, PendingCommit, Welcome,
+};
 use ruma::{OwnedEventId, TransactionId};
 use tracing::debug;
 
-use super::{MlsMachine, Room, membership::Addition};
+use super::{MlsMachine, Room, heavy::heavy, membership::Addition};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -35,15 +37,35 @@ impl MlsMachine {
         plan: CommitPlan,
         mut additions: Vec<Addition>,
     ) -> Result<(), MlsError> {
+        let only_adds = plan.remove.is_empty() && !plan.update && plan.extension.is_none();
         loop {
             let mut plan = plan.clone();
             plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
-            let (node, group) = match parent {
-                Some(parent) => room.group.commit(parent, &self.inner.local, plan)?,
-                None => {
-                    let extension = self.new_extension();
-                    room.group.found(&self.inner.local, &extension, plan.add)?
+            let (local, extension) = (self.inner.local.clone(), self.new_extension());
+            let made = heavy(&room.group, move |group| match parent {
+                Some(parent) => group.commit(parent, &local, plan),
+                None => group.found(&local, &extension, plan.add),
+            })
+            .await;
+            let (node, group) = match made {
+                Err(GroupError::KeyPackage(reference)) => {
+                    // One device's key package must not keep everybody else's commit from being made.
+                    let bad = additions.iter().position(|addition| {
+                        matrix_dmls::key_package_ref(&addition.key_package) == reference
+                    });
+                    let Some(bad) = bad else {
+                        return Err(GroupError::KeyPackage(reference).into());
+                    };
+                    let name = additions.swap_remove(bad).name;
+                    self.transient().claimed.remove(&name);
+                    let reason = "its key package cannot be used".to_owned();
+                    self.note_without_mls(room, vec![(name, reason)]).await?;
+                    if parent.is_some() && additions.is_empty() && only_adds {
+                        return Ok(());
+                    }
+                    continue;
                 }
+                made => made?,
             };
             let Some(pending) = group.pending.get(&node).cloned().flatten() else { return Ok(()) };
             let content = self.commit_content(room, &pending);
@@ -192,7 +214,7 @@ impl MlsMachine {
 /// The size of the largest Welcome content that this commit leads to.
 fn welcome_size(pending: &PendingCommit) -> Result<usize, MlsError> {
     let Some(welcome) = &pending.welcome else { return Ok(0) };
-    let welcome = Welcome::parse(welcome).map_err(matrix_dmls::GroupError::from)?;
+    let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
     let bytes = welcome.encrypted_group_info().len() + pending.tree.len();
     // The recipient's own part and the names.
     Ok(bytes.div_ceil(3) * 4 + 2048)
@@ -208,7 +230,7 @@ fn welcomes(
 ) -> Result<Vec<Vec<(ruma::OwnedUserId, ruma::OwnedDeviceId, ToDeviceWelcomeEventContent)>>, MlsError>
 {
     let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
-    let welcome = Welcome::parse(welcome).map_err(matrix_dmls::GroupError::from)?;
+    let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
     let shared = SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
     let per_request = (MAX_TO_DEVICE_REQUEST / welcome_size(pending)?.max(1)).max(1);
     let messages: Vec<_> = recipients

@@ -16,10 +16,14 @@ use tracing::instrument;
 use super::{MlsMachine, Room, room_events::EventHead};
 use crate::{
     error::{DecryptionError, MlsError},
-    store::{Changes, LedgerEntry, MessageKey},
+    store::{BoundMessage, Changes, MessageKey},
     trust::{self, Verdict},
     types::events::MlsEncryptedEventContent,
 };
+
+/// At most this many messages with the same keys are remembered; a sender that makes more only
+/// hurts itself.
+const MAX_REUSES: usize = 16;
 
 /// A decrypted event.
 #[derive(Clone, Debug)]
@@ -69,7 +73,7 @@ impl MlsMachine {
     ///
     /// [`DecryptionError`] says why an event cannot be read. After
     /// [`DecryptionError::UnknownEpoch`] the event is kept, and [`crate::Notice::Readable`] comes
-    /// when it can be.
+    /// when it can be, or [`crate::Notice::NotReadable`] when it turns out that it cannot.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn decrypt_room_event(
         &self,
@@ -173,20 +177,22 @@ impl MlsMachine {
             generation: message.generation,
         };
         let ciphertext_hash: [u8; 32] = Sha256::digest(ciphertext).into();
-        match self.inner.store.ledger_entry(&room.id, &key).await? {
-            Some(entry) if entry.ciphertext_hash != ciphertext_hash => Ok(true),
-            Some(entry) if entry.event_id != *event_id => {
-                Err(DecryptionError::Replay { first: entry.event_id })
+        let mut entry = self.inner.store.ledger_entry(&room.id, &key).await?.unwrap_or_default();
+        let known = entry.messages.iter().position(|m| m.ciphertext_hash == ciphertext_hash);
+        if let Some(first) = known.and_then(|known| entry.messages.get(known)) {
+            if first.event_id != *event_id {
+                return Err(DecryptionError::Replay { first: first.event_id.clone() });
             }
-            Some(_) => Ok(false),
-            None => {
-                let mut changes = Changes::default();
-                let entry = LedgerEntry { event_id: event_id.clone(), ciphertext_hash };
-                changes.room(&room.id).ledger.insert(key, entry);
-                self.save(room, changes).await?;
-                Ok(false)
-            }
+            return Ok(known != Some(0));
         }
+        let reused = !entry.messages.is_empty();
+        if entry.messages.len() < MAX_REUSES {
+            entry.messages.push(BoundMessage { event_id: event_id.clone(), ciphertext_hash });
+            let mut changes = Changes::default();
+            changes.room(&room.id).ledger.insert(key, entry);
+            self.save(room, changes).await?;
+        }
+        Ok(reused)
     }
 
     async fn encryption_info(

@@ -138,10 +138,10 @@ impl MlsMachine {
                     .is_ok_and(|package| *package.member().device() == wanted)
             });
             let failed = room.view.failed_claims.get(&format!("{} {}", name.0, name.1));
-            if let Some(key_package) = claimed {
-                difference.add.push(Addition { name, key_package });
-            } else if failed.is_some_and(|at| self.now().saturating_sub(*at) < CLAIM_PAUSE) {
+            if failed.is_some_and(|at| self.now().saturating_sub(*at) < CLAIM_PAUSE) {
                 difference.without_mls.push(name);
+            } else if let Some(key_package) = claimed {
+                difference.add.push(Addition { name, key_package });
             } else {
                 difference.claim.push(name);
             }

@@ -96,12 +96,19 @@ impl MlsMachine {
             return Ok(Readiness::NeedsRequests);
         }
         let refused = self.now() < room.view.commits_refused_until;
-        if refused && !difference.remove.is_empty() {
-            return Err(MlsError::CommitsRefused);
+        // Who is left behind speaks where it is, but does not vote for that branch by committing.
+        let left_behind = room.group.chosen_tip() != Some(node);
+        if !difference.remove.is_empty() {
+            if left_behind {
+                return Err(MlsError::LeftBehind);
+            }
+            if refused {
+                return Err(MlsError::CommitsRefused);
+            }
         }
         let needed =
             difference.update || !difference.add.is_empty() || !difference.remove.is_empty();
-        if !needed || refused {
+        if !needed || refused || left_behind {
             let mut without_mls = difference.without_mls;
             without_mls.extend(difference.add.into_iter().map(|addition| addition.name));
             return Ok(Readiness::Ready { node, without_mls });
@@ -115,8 +122,23 @@ impl MlsMachine {
         };
         let mut additions = difference.add;
         additions.truncate(MAX_ADDITIONS);
-        self.make_commit(room, Some(node), plan, additions).await?;
-        Ok(Readiness::NeedsRequests)
+        let only_adds = plan.remove.is_empty() && !plan.update;
+        let names: Vec<_> = additions.iter().map(|addition| addition.name.clone()).collect();
+        match self.make_commit(room, Some(node), plan.clone(), additions).await {
+            Ok(()) => Ok(Readiness::NeedsRequests),
+            Err(MlsError::RoomTooLarge { bytes }) if !names.is_empty() => {
+                // One device too many must not silence those who are in.
+                let reason = format!("the room is too large for it: {bytes} bytes in one event");
+                let failed = names.into_iter().map(|name| (name, reason.clone())).collect();
+                self.note_without_mls(room, failed).await?;
+                if !only_adds {
+                    self.make_commit(room, Some(node), plan, Vec::new()).await?;
+                    return Ok(Readiness::NeedsRequests);
+                }
+                Box::pin(self.prepare(room, false)).await
+            }
+            Err(other) => Err(other),
+        }
     }
 
     async fn found(&self, room: &mut Room) -> Result<Readiness, MlsError> {

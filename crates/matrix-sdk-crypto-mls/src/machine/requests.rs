@@ -18,7 +18,7 @@ use serde_json::value::to_raw_value;
 use tracing::{instrument, warn};
 
 use super::{
-    DeviceName, MlsMachine,
+    DeviceName, MlsMachine, Room,
     key_packages::{ServerCounts, Upload, algorithm},
 };
 use crate::{
@@ -145,7 +145,8 @@ impl MlsMachine {
     /// # Errors
     ///
     /// When a store fails (call again), or there is no such request or its response is of another
-    /// kind (nothing has changed).
+    /// kind (nothing has changed). That a commit was answered which a sync has shown before is no
+    /// error.
     #[instrument(skip_all, fields(request_id))]
     pub async fn mark_request_as_sent<'a>(
         &self,
@@ -166,7 +167,11 @@ impl MlsMachine {
                 self.receive_fetched(&found.0, &response.event).await
             }
             AnyIncomingResponse::RoomMessage(response) => {
-                let request = self.outbox_request(request_id).await?;
+                let request = match self.outbox_request(request_id).await {
+                    // A sync was faster and has shown the commit's event.
+                    Err(MlsError::UnknownRequest) => return Ok(()),
+                    request => request?,
+                };
                 let OutboxRequestKind::Commit { node, .. } = request.kind else {
                     return Err(MlsError::WrongResponse);
                 };
@@ -282,19 +287,27 @@ impl MlsMachine {
         }
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
+        self.note_without_mls(room, failed).await
+    }
+
+    /// Remembers which devices cannot be added for now, and tells the application.
+    pub(super) async fn note_without_mls(
+        &self,
+        room: &mut Room,
+        failed: Vec<(DeviceName, String)>,
+    ) -> Result<(), MlsError> {
         let mut view = room.view.clone();
-        for ((user_id, device_id), reason) in failed {
+        for ((user_id, device_id), _) in &failed {
             view.failed_claims.insert(format!("{user_id} {device_id}"), self.now());
-            self.notify(Notice::DeviceWithoutMls {
-                room_id: room_id.to_owned(),
-                user_id,
-                device_id,
-                reason,
-            });
         }
         let mut changes = Changes::default();
-        changes.room(room_id).view = Some(view);
-        self.save(room, changes).await
+        changes.room(&room.id).view = Some(view);
+        self.save(room, changes).await?;
+        for ((user_id, device_id), reason) in failed {
+            let room_id = room.id.clone();
+            self.notify(Notice::DeviceWithoutMls { room_id, user_id, device_id, reason });
+        }
+        Ok(())
     }
 
     fn find_fetch(&self, request_id: &TransactionId) -> Option<(OwnedRoomId, OwnedEventId)> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tracing::{debug, instrument};
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -100,11 +100,12 @@ impl MlsMachine {
             self.apply_state(&mut view, room_id, head);
         }
         if view != before {
-            let changed_members = view.members != before.members;
+            // Those whom it concerns, also when the room becomes an MLS room only now.
+            let news = before.mls_since.is_none() || view.tracked_users() != before.tracked_users();
             let mut changes = Changes::default();
             changes.room(room_id).view = Some(view);
             self.save(room, changes).await?;
-            if changed_members && room.view.mls_since.is_some() {
+            if news && room.view.mls_since.is_some() {
                 self.track_members(room).await?;
             }
         }
@@ -279,9 +280,16 @@ impl MlsMachine {
             received_at: self.now(),
         };
         let mut changes = Changes::default();
-        // The first copy that is kept is the one that others are referred to.
-        let known_event = room.commit_events.contains_key(&node);
-        match room.group.receive(&commit.0, &content.parent_context.0) {
+        // The first copy is kept, unless a Welcome that waits names another.
+        let held = self.inner.store.held_welcomes(&room.id).await?;
+        let named = held.iter().any(|welcome| {
+            welcome.content.epoch == node && welcome.content.epoch_event == *event_id
+        });
+        let known_event = !named && room.commit_events.contains_key(&node);
+        let (bytes, parent_context) = (commit.0.clone(), content.parent_context.0.clone());
+        let received =
+            heavy(&room.group, move |group| group.receive(&bytes, &parent_context)).await;
+        match received {
             Ok(Received::Known(_)) => {
                 if !known_event {
                     changes.room(&room.id).commits.insert(node, stored);
@@ -290,13 +298,19 @@ impl MlsMachine {
                 Ok(None)
             }
             Ok(Received::Own(_)) => {
+                let pending = room.group.pending_commit(&node);
+                if pending.is_some_and(|pending| {
+                    !may_post(room, &pending.node.record, &head.sender, content.relay)
+                }) {
+                    return drop("sent by another user than its author".to_owned());
+                }
                 self.accepted(room, node, event_id.clone()).await?;
                 Ok(Some(node))
             }
             Ok(Received::Entered(_, group)) => {
                 let Some(entry) = group.records.get(&node) else { return Ok(None) };
                 let record = std::sync::Arc::clone(&entry.record);
-                if !content.relay && !is_by(&record, &head.sender) {
+                if !may_post(room, &record, &head.sender, content.relay) {
                     return drop("sent by another user than its author".to_owned());
                 }
                 let room_changes = changes.room(&room.id);
@@ -310,8 +324,7 @@ impl MlsMachine {
             Ok(Received::Seen(_, because, group)) => {
                 let record = group.records.get(&node).map(|entry| &entry.record);
                 if let Some(record) = record
-                    && !content.relay
-                    && !is_by(record, &head.sender)
+                    && !may_post(room, record, &head.sender, content.relay)
                 {
                     return drop("sent by another user than its author".to_owned());
                 }
@@ -327,6 +340,15 @@ impl MlsMachine {
                     self.report_seen(room, &record, &because);
                 }
                 Ok(new.then_some(node))
+            }
+            Ok(Received::Completed(_, group)) => {
+                let record = group.records.get(&node).map(|entry| &entry.record);
+                if record.is_some_and(|r| !may_post(room, r, &head.sender, content.relay)) {
+                    return drop("sent by another user than its author".to_owned());
+                }
+                changes.room(&room.id).group = *group;
+                self.save(room, changes).await?;
+                Ok(None)
             }
             Ok(_) => Ok(None),
             Err(matrix_dmls::GroupError::UnknownParent(parent)) => {
@@ -384,24 +406,26 @@ impl MlsMachine {
         room: &mut Room,
         node: NodeId,
     ) -> Result<Vec<EventHead>, MlsError> {
+        let mut commits = self.entrances_below(room, node).await?;
         let queued = self.inner.store.queued_events(&room.id, &node).await?;
         if queued.is_empty() {
-            return Ok(Vec::new());
+            return Ok(commits);
         }
         let readable = room.group.epoch_key(&node).is_some();
         let mut changes = Changes::default();
-        let mut commits = Vec::new();
         let mut notices = Vec::new();
         for event in queued {
             let Some(head) = EventHead::read(&event.json) else { continue };
             changes.room(&room.id).queued.insert(event.event_id.clone(), None);
             if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
                 commits.push(head);
-            } else if readable && let Ok(raw) = RawValue::from_string(event.json) {
-                notices.push(Notice::Readable {
-                    room_id: room.id.clone(),
-                    event_id: event.event_id,
-                    event: Raw::from_json(raw),
+            } else if let Ok(raw) = RawValue::from_string(event.json) {
+                let (room_id, event_id) = (room.id.clone(), event.event_id);
+                let event = Raw::from_json(raw);
+                notices.push(if readable {
+                    Notice::Readable { room_id, event_id, event }
+                } else {
+                    Notice::NotReadable { room_id, event_id, event }
                 });
             }
         }
@@ -410,6 +434,26 @@ impl MlsMachine {
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
         Ok(commits)
+    }
+
+    /// The commits of epochs that we entered before their parent was known: now that it is, their
+    /// records can be made what everybody else's are.
+    async fn entrances_below(&self, room: &Room, node: NodeId) -> Result<Vec<EventHead>, MlsError> {
+        let graph = room.group.graph();
+        let mut heads = Vec::new();
+        for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
+            if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
+                heads.push(EventHead {
+                    event_type: "io.github.matrix-mls.dmls.v1.commit".to_owned(),
+                    event_id: Some(stored.event_id),
+                    sender: stored.sender,
+                    state_key: None,
+                    content: serde_json::value::to_raw_value(&stored.content)?,
+                    origin_server_ts: None,
+                });
+            }
+        }
+        Ok(heads)
     }
 
     fn report_entered(&self, room: &Room, record: &CommitRecord) {
@@ -471,7 +515,14 @@ fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
     }
 }
 
-/// Whether a Matrix user is the one whose device made a commit (protocol §4).
-fn is_by(record: &CommitRecord, sender: &ruma::UserId) -> bool {
+/// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a
+/// relayed copy, anybody who has joined (§2).
+pub(super) fn may_post(
+    room: &Room,
+    record: &CommitRecord,
+    sender: &ruma::UserId,
+    relay: bool,
+) -> bool {
     record.author.member.device().user_id == sender.as_str()
+        || (relay && room.view.is_joined(sender.as_str()))
 }

@@ -2,7 +2,7 @@
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, heavy::heavy, room_events::may_post};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -78,8 +78,14 @@ impl MlsMachine {
         let Some(package) = package else {
             return Ok(Verdict::Drop(GroupError::NoMatchingKeyPackage.to_string()));
         };
-        let Some(commit) = self.inner.store.commit(&room.id, &node).await? else {
-            self.transient().fetch(&room.id, &welcome.content.epoch_event);
+        let commit = self.inner.store.commit(&room.id, &node).await?;
+        // Only the copy that the Welcome names: another may have been altered.
+        let named = commit.filter(|commit| commit.event_id == welcome.content.epoch_event);
+        let Some(commit) = named else {
+            // Who is only invited may not read it, and would use up the tries.
+            if room.view.is_joined(self.user_id().as_str()) {
+                self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            }
             return Ok(Verdict::Hold);
         };
         if !room.view.is_joined(commit.sender.as_str()) {
@@ -101,18 +107,27 @@ impl MlsMachine {
         let bytes = commit.content.commit.as_ref().ok_or_else(missing)?;
         let whole = Welcome::join(&welcome.content.welcome.0, &shared.encrypted_group_info.0)
             .map_err(malformed)?;
-        let parts = WelcomeParts {
-            welcome: &whole,
-            tree: &shared.tree.0,
-            commit: &bytes.0,
-            parent_context: &commit.content.parent_context.0,
-            key_package: &package.package,
-        };
-        let (node, group) = room.group.join(&self.inner.local, parts)?;
+        let (tree, bytes) = (shared.tree.0.clone(), bytes.0.clone());
+        let parent_context = commit.content.parent_context.0.clone();
+        let (local, key_package) = (self.inner.local.clone(), package.package.clone());
+        let (node, group) = heavy(&room.group, move |group| {
+            let parts = WelcomeParts {
+                welcome: &whole,
+                tree: &tree,
+                commit: &bytes,
+                parent_context: &parent_context,
+                key_package: &key_package,
+            };
+            group.join(&local, parts)
+        })
+        .await?;
         let Some(entry) = group.records.get(&node) else { return Err(missing()) };
         let record = std::sync::Arc::clone(&entry.record);
-        // The signer is the commit's author, whose user must have sent it and be in the room.
-        if record.author.member.device().user_id != commit.sender.as_str() {
+        // The signer is the commit's author, whose user must have sent it, unless it is a copy that
+        // a member has posted for it, and be in the room.
+        if !may_post(room, &record, &commit.sender, commit.content.relay)
+            || !room.view.is_joined(&record.author.member.device().user_id)
+        {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group

@@ -96,9 +96,17 @@ pub struct MessageKey {
     pub generation: u32,
 }
 
-/// What a message that was read is bound to (protocol §7).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was read under one [`MessageKey`] (protocol §7): one message, or several if the sender went
+/// back to an old copy of its store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEntry {
+    /// The messages, in the order in which they were read.
+    pub messages: Vec<BoundMessage>,
+}
+
+/// A message that was read, and the event that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundMessage {
     /// The event that had it first.
     pub event_id: OwnedEventId,
     /// SHA-256 of the ciphertext.

@@ -126,6 +126,32 @@ fn without_the_parents_state_a_commit_is_seen_and_the_rest_goes_on() {
 }
 
 #[test]
+fn who_floods_the_room_loses_its_own_branch_points_first() {
+    let (mut devices, node) = room_of(&["alice", "bob"]);
+    let [alice, bob] = devices.as_mut_slice() else { panic!() };
+    let by_bob = bob.updates(node);
+    alice.enters(&by_bob);
+    let mut tip = by_bob.node;
+    let mut by_alice = Vec::new();
+    for _ in 0..6 {
+        tip = alice.updates(tip).node;
+        by_alice.push(tip);
+    }
+    assert!(alice.group.enforce_limits().is_empty());
+    // Held with a child: the founding, its addition, bob's, and five of alice's six updates.
+    let changes = alice.group.erase_over(3);
+    alice.group.apply(changes);
+    assert!(alice.group.state(&by_bob.node).is_some());
+    assert!(alice.group.state(&node).is_none());
+    assert!(alice.group.state(&by_alice[0]).is_none());
+    assert!(alice.group.state(&by_alice[4]).is_some());
+    assert!(alice.group.state(&tip).is_some());
+    // Nothing of it touches the choice, or what can be read.
+    assert_eq!(alice.group.chosen_tip(), Some(tip));
+    assert!(alice.group.epoch_key(&node).is_some());
+}
+
+#[test]
 fn an_unknown_parent_is_named() {
     let (mut devices, node) = room_of(&["alice", "bob"]);
     let [alice, bob] = devices.as_mut_slice() else { panic!() };

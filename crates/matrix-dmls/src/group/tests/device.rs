@@ -25,8 +25,14 @@ pub(super) fn extension() -> GroupExtension {
 }
 
 pub(super) fn local(name: &str) -> LocalMember {
+    local_as(name, 0)
+}
+
+/// A device of the same name with other keys.
+pub(super) fn local_as(name: &str, variant: u8) -> LocalMember {
     let mut seed = [0; 32];
     seed[..name.len()].copy_from_slice(name.as_bytes());
+    seed[30] = variant;
     let device_key = SigningKey::from_bytes(&seed);
     seed[31] = 1;
     let seed = Secret::from_bytes(seed);
@@ -116,7 +122,9 @@ impl TestDevice {
     pub(super) fn receives(&mut self, event: &Event) -> Received {
         let received = self.group.receive(&event.commit, &event.parent_context).unwrap();
         match &received {
-            Received::Entered(_, changes) | Received::Seen(_, _, changes) => {
+            Received::Entered(_, changes)
+            | Received::Completed(_, changes)
+            | Received::Seen(_, _, changes) => {
                 self.group.apply((**changes).clone());
             }
             Received::Known(_) | Received::Own(_) => {}

@@ -118,10 +118,11 @@ fn plans_that_cannot_be_carried_out_are_refused() {
     let add = vec![bob.key_package().key_package];
     assert!(matches!(
         try_plan(CommitPlan { add, ..CommitPlan::default() }),
-        GroupError::IllFormed(_) | GroupError::Mls(_)
+        GroupError::KeyPackage(_)
     ));
     let add = vec![b"no key package".to_vec()];
-    assert!(matches!(try_plan(CommitPlan { add, ..CommitPlan::default() }), GroupError::Mls(_)));
+    let refused = try_plan(CommitPlan { add, ..CommitPlan::default() });
+    assert!(matches!(refused, GroupError::KeyPackage(_)));
     let nowhere = NodeId::from_bytes([9; 32]);
     let refused = alice.group.commit(nowhere, &alice.local, CommitPlan::default());
     assert!(matches!(refused, Err(GroupError::NoState(_))));

@@ -1,7 +1,7 @@
 //! Founding, Welcomes, removals, external commits.
 
 use super::{super::*, device::*};
-use crate::{extension::HistoryPolicy, wire::commit::CommitMessage};
+use crate::{epoch_key::DecryptError, extension::HistoryPolicy, wire::commit::CommitMessage};
 
 #[test]
 fn a_founder_alone_commits_with_a_path_without_nodes() {
@@ -58,11 +58,17 @@ fn who_is_removed_knows_it_and_cannot_read_on() {
     let after = bob.writes(removed.node, "without carol");
     assert_eq!(alice.reads(&after), "without carol");
     assert!(matches!(carol.group.decrypt(&after), Err(GroupError::NoEpochKey(_))));
-    // No key that carol has opens it, whatever epoch it claims to be of.
-    for held in [node] {
-        let key = carol.group.epoch_key(&held).unwrap();
-        assert!(key.decrypt(&after).is_err());
-    }
+    // Nor do the secrets that carol has open it, even with all that is public of the new epoch.
+    let (held, new) =
+        (carol.group.epoch_key(&node).unwrap(), bob.group.epoch_key(&removed.node).unwrap());
+    let forged = EpochKey::new(
+        removed.node,
+        new.group_context().to_vec(),
+        held.encryption_secret().clone(),
+        held.sender_data_secret().clone(),
+        Arc::clone(new.roster()),
+    );
+    assert!(matches!(forged.unwrap().decrypt(&after), Err(DecryptError::Aead)));
     // What was said before stays readable.
     assert_eq!(carol.reads(&before), "with carol");
     assert_eq!(carol.group.roster(&removed.node).unwrap().leaf_of(carol.local.device()), None);

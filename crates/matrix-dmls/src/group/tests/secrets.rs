@@ -78,3 +78,41 @@ fn states_and_vaults_survive_storage() {
     let [alice, bob] = devices.as_mut_slice() else { panic!() };
     all_talk(&mut [alice, bob], event.node);
 }
+
+/// No pending commit with its secrets, no keys of another epoch, whoever entered however.
+#[test]
+fn a_node_has_one_epochs_secrets() {
+    let (mut devices, node) = room_of(&["alice", "bob"]);
+    let [alice, bob] = devices.as_mut_slice() else { panic!() };
+    let updated = alice.updates(node);
+    bob.enters(&updated);
+    let mut carol = device("carol");
+    let package = carol.key_package();
+    let added = bob.adds(updated.node, &[&package]);
+    alice.enters(&added);
+    carol.joins(&added, &package);
+    let mut dave = device("dave");
+    let record = Arc::clone(alice.group.graph().get(&added.node).unwrap());
+    let public = PublicState { record: &record, group_info: &added.group_info, tree: &added.tree };
+    let (joined, changes) = dave.group.external_commit(&dave.local, public).unwrap();
+    let external = dave.sends(joined, changes);
+    alice.enters(&external);
+
+    for (device, node) in [
+        (&*alice, updated.node),
+        (bob, updated.node),
+        (bob, added.node),
+        (&carol, added.node),
+        (alice, joined),
+        (&dave, joined),
+    ] {
+        let state = device.group.state(&node).unwrap();
+        let of = |table| state.entries.iter().filter(move |(number, ..)| *number == table);
+        let [group_state, key_pairs] = [9, 16].map(|table| of(table).collect::<Vec<_>>());
+        assert_eq!(key_pairs.len(), 1);
+        assert!(group_state.len() == 1 && group_state[0].2.len() < 20, "{group_state:?}");
+        for other in [2, 3, 4, 14, 15, 17, 18] {
+            assert_eq!(of(other).count(), 0, "table {other}");
+        }
+    }
+}

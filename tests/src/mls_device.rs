@@ -1,0 +1,125 @@
+//! A device that speaks MLS: the driver's [`Device`] with an [`MlsMachine`] beside its Olm machine.
+//!
+//! What a client has to add for MLS rooms is this folder, one job per file: it gives each sync to
+//! the machine, sends what the machine wants sent, gets a room ready before it sends, and decrypts.
+
+mod requests;
+mod send;
+mod sync;
+mod timeline;
+mod wait;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use matrix_sdk_crypto_mls::{
+    GroupStatus, MlsError, MlsMachine, Notice, RoomSettings,
+    dmls::NodeId,
+    store::{IntoMlsStore, MemoryStore, MlsStore, StoreError},
+};
+use ruma::{OwnedRoomId, RoomId};
+
+pub use self::{send::Sent, timeline::TimelineEvent};
+use crate::{account::Session, device::Device, error::HttpError, http::HttpClient};
+
+/// A device with both machines. Rooms, members and events are [`Device`]'s, which this one derefs
+/// to.
+pub struct MlsDevice {
+    /// The device without MLS.
+    pub device: Device,
+    /// The MLS machine, which takes device keys and trust from the Olm machine.
+    pub mls: MlsMachine,
+    /// What the machine reported, oldest first; what became of events that waited is dealt with here
+    /// and left out.
+    pub notices: Vec<Notice>,
+    /// What the server refused the machine, oldest first. The machine goes on without.
+    pub refusals: Vec<HttpError>,
+    timelines: BTreeMap<OwnedRoomId, Vec<TimelineEvent>>,
+    /// The rooms whose complete member list the machine has.
+    complete: BTreeSet<OwnedRoomId>,
+    settings: RoomSettings,
+    store: Arc<dyn MlsStore>,
+}
+
+impl MlsDevice {
+    /// A device with new machines, in memory. Nothing is sent; the first [`pump`](Self::pump)
+    /// uploads its keys and key packages.
+    pub async fn new(
+        http: &HttpClient,
+        session: Session,
+        settings: RoomSettings,
+    ) -> Result<Self, MlsError> {
+        let device = Device::new(http, session).await;
+        Self::with_store(device, MemoryStore::new(), settings).await
+    }
+
+    /// A device whose MLS state is in this store. `settings` are for the rooms that it founds.
+    pub async fn with_store(
+        device: Device,
+        store: impl IntoMlsStore,
+        settings: RoomSettings,
+    ) -> Result<Self, MlsError> {
+        let store = store.into_mls_store();
+        let mls = MlsMachine::builder(device.olm.clone())
+            .store(Arc::clone(&store))
+            .room_settings(settings.clone())
+            .build()
+            .await?;
+        Ok(Self {
+            device,
+            mls,
+            notices: Vec::new(),
+            refusals: Vec::new(),
+            timelines: BTreeMap::new(),
+            complete: BTreeSet::new(),
+            settings,
+            store,
+        })
+    }
+
+    /// Throws the MLS machine away and makes another from the store, as if the client had been
+    /// stopped at this moment and started again. The Olm machine stays.
+    pub async fn restart(&mut self) -> Result<(), MlsError> {
+        self.mls = MlsMachine::builder(self.device.olm.clone())
+            .store(Arc::clone(&self.store))
+            .room_settings(self.settings.clone())
+            .build()
+            .await?;
+        Ok(())
+    }
+
+    /// How the room's group stands; `None` while this device is in none.
+    pub async fn status(&self, room: &RoomId) -> Result<Option<GroupStatus>, MlsError> {
+        self.mls.group_status(room).await
+    }
+
+    /// Whether this device can read the messages of an epoch.
+    pub async fn holds(&self, room: &RoomId, node: NodeId) -> Result<bool, StoreError> {
+        let stored = self.store.load_room(room).await?;
+        Ok(stored.is_some_and(|room| room.group.epoch_keys.contains_key(&node)))
+    }
+}
+
+impl Deref for MlsDevice {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl DerefMut for MlsDevice {
+    fn deref_mut(&mut self) -> &mut Device {
+        &mut self.device
+    }
+}
+
+impl fmt::Debug for MlsDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MlsDevice").field("device", &self.device).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! `cargo xtask demo`: the demo against a homeserver that is started for it.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use anyhow::Result;
+
+use crate::{
+    cargo::Workspace,
+    homeserver::{self, ServerArgs},
+    process::{self, Cancel},
+};
+
+/// The package, and its binary.
+pub const PACKAGE: &str = "matrix-mls-demo";
+
+/// How to run the demo.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Have the demo print JSON; nothing else goes to standard output
+    #[arg(long)]
+    json: bool,
+    /// Arguments for the demo
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// Runs the demo, and returns its exit code.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    // The development profile, so that the tests' build is of use.
+    let code = run_built(&workspace, args, |cancel| {
+        workspace.build_binary(PACKAGE, &["--package", PACKAGE], cancel)
+    })?;
+    Ok(ExitCode::from(code))
+}
+
+/// Runs the demo as built by `build`.
+pub fn run_built(
+    workspace: &Workspace,
+    args: &Args,
+    build: impl FnOnce(&Cancel) -> Result<PathBuf>,
+) -> Result<u8> {
+    let dir = workspace.synapse_dir();
+    let (server, binary) = homeserver::start_during(&args.server, &dir, build)?;
+    let mut demo = Command::new(binary);
+    demo.args(["--homeserver", &server.url()]);
+    if args.json {
+        demo.arg("--json");
+    }
+    let status = process::run(demo.args(&args.args))?;
+    Ok(process::exit_code(status))
+}
+
+impl Args {
+    /// The demo with its defaults, on such a homeserver.
+    pub fn on(server: &ServerArgs) -> Self {
+        Self { server: server.clone(), ..Self::default() }
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask test`: the tests that need nothing, and those that need a homeserver.
+
+use std::{process::Command, time::Instant};
+
+use anyhow::Result;
+
+use crate::{
+    cargo::Workspace,
+    homeserver::{self, ServerArgs},
+    process,
+    progress::seconds,
+};
+
+/// The package with the tests that need a homeserver.
+const PACKAGE: &str = "matrix-mls-tests";
+
+/// What the crates offer to tests.
+const FEATURES: &str = "testing";
+
+/// The same, with the tests that need a homeserver. The whole workspace is built with them, because
+/// building that one package alone would choose other features of the dependencies, and so build
+/// much of them a second time.
+pub const FEATURES_WITH_SYNAPSE: &str = "testing,matrix-mls-tests/synapse";
+
+/// Which tests to run.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only the tests that need no homeserver
+    #[arg(long, conflicts_with = "synapse")]
+    unit: bool,
+    /// Only the tests that need a homeserver
+    #[arg(long)]
+    synapse: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only the tests whose names contain this
+    filters: Vec<String>,
+}
+
+/// Runs a command that runs tests.
+type Runner<'a> = &'a mut dyn FnMut(&mut Command) -> Result<()>;
+
+/// Runs the tests.
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::load()?;
+    let begin = Instant::now();
+    let mut passed = Vec::new();
+    if !args.synapse {
+        unit(&workspace, &args.filters, &mut process::check)?;
+        passed.push(if args.filters.is_empty() { "unit and doc tests" } else { "unit tests" });
+    }
+    if !args.unit {
+        synapse(&workspace, &args.server, &args.filters, &mut process::check)?;
+        passed.push("Synapse tests");
+    }
+    eprintln!("test: {} passed in {}", passed.join(", "), seconds(begin.elapsed()));
+    Ok(())
+}
+
+/// Runs the tests that need no homeserver. Filters leave the documentation's examples out, which
+/// have no names.
+pub fn unit(workspace: &Workspace, filters: &[String], run: Runner<'_>) -> Result<()> {
+    let mut tests = if workspace.has_subcommand("nextest") {
+        nextest(workspace, FEATURES, filters)
+    } else {
+        let mut tests = cargo_test(workspace, FEATURES);
+        tests.args(["--workspace", "--lib", "--bins", "--tests", "--"]).args(filters);
+        tests
+    };
+    run(&mut tests)?;
+    if filters.is_empty() {
+        run(cargo_test(workspace, FEATURES).args(["--workspace", "--doc"]))?;
+    }
+    Ok(())
+}
+
+/// Runs the tests that need a homeserver, which is started while they are built.
+pub fn synapse(
+    workspace: &Workspace,
+    server: &ServerArgs,
+    filters: &[String],
+    run: Runner<'_>,
+) -> Result<()> {
+    let has_nextest = workspace.has_subcommand("nextest");
+    let tests = || {
+        if has_nextest {
+            let mut tests = nextest(workspace, FEATURES_WITH_SYNAPSE, filters);
+            tests.args(["--filterset", &format!("package({PACKAGE})")]);
+            tests
+        } else {
+            let mut tests = cargo_test(workspace, "synapse");
+            tests.args(["--package", PACKAGE, "--lib", "--tests"]);
+            tests
+        }
+    };
+    let (server, ()) = homeserver::start_during(server, &workspace.synapse_dir(), |cancel| {
+        process::check_until(tests().arg("--no-run"), cancel)
+    })?;
+    let mut tests = tests();
+    if !has_nextest {
+        tests.arg("--").args(filters);
+    }
+    tests.env("MLS_TEST_HOMESERVER", server.url());
+    tests.env("MLS_TEST_SERVER_NAME", server.server_name());
+    run(&mut tests)
+}
+
+/// A failing test fails: neither runner tries again (`.config/nextest.toml`).
+fn nextest(workspace: &Workspace, features: &str, filters: &[String]) -> Command {
+    let mut command = workspace.cargo();
+    command.args(["nextest", "run", "--workspace", "--features", features]);
+    if std::env::var_os("CI").is_some() {
+        command.args(["--profile", "ci"]);
+    }
+    if !filters.is_empty() {
+        // A filter for one part need not match in the other.
+        command.arg("--no-tests=warn").args(filters);
+    }
+    command
+}
+
+fn cargo_test(workspace: &Workspace, features: &str) -> Command {
+    let mut command = workspace.cargo();
+    command.args(["test", "--features", features]);
+    command
+}
+
+/// Whether a line of a test runner's output is its summary.
+pub fn is_summary(line: &str) -> bool {
+    line.starts_with("test result:") || (line.contains("Summary") && line.contains(" run: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_of_both_runners_are_seen() {
+        assert!(is_summary("     Summary [   0.5s] 3 tests run: 3 passed, 0 skipped"));
+        assert!(is_summary("\x1b[32m     Summary\x1b[0m [   0.5s] 1 test run: 1 passed"));
+        assert!(is_summary("test result: ok. 3 passed; 0 failed"));
+        assert!(!is_summary("        PASS [   0.1s] crate tests::test_run: summary"));
+    }
+}
