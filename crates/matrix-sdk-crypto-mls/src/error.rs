@@ -44,8 +44,9 @@ pub enum MlsError {
         /// Who removed it.
         by: OwnedUserId,
     },
-    /// Somebody has to be removed before anything is sent, and the server has refused our commit.
-    #[error("members have to be removed first, and the server refuses our commits")]
+    /// Somebody has to be removed before anything is sent, or our keys are to be renewed, and the
+    /// server has refused our commit a short while ago.
+    #[error("a commit is needed first, and the server refuses our commits")]
     CommitsRefused,
     /// The branch that everybody should be on cannot be entered, and on the best one that can,
     /// somebody would have to be removed before anything is sent (protocol §8). A member who is on

@@ -55,7 +55,8 @@ impl MlsMachine {
     ///
     /// # Errors
     ///
-    /// As [`MlsMachine::prepare_room`].
+    /// As [`MlsMachine::prepare_room`], and [`MlsError::CommitsRefused`] also while nobody has to be
+    /// removed.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn update_keys(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
         let mut guard = self.lock_room(room_id).await?;
@@ -98,7 +99,7 @@ impl MlsMachine {
         let refused = self.now() < room.view.commits_refused_until;
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
         let left_behind = room.group.chosen_tip() != Some(node);
-        if !difference.remove.is_empty() {
+        if update || !difference.remove.is_empty() {
             if left_behind {
                 return Err(MlsError::LeftBehind);
             }
