@@ -239,7 +239,7 @@ impl MlsMachine {
             let mut transient = self.transient();
             transient.upload = None;
             // Not again before a sync says that they are still missing.
-            transient.counts = ServerCounts { one_time: Some(u64::MAX), last_resort_used: false };
+            transient.counts.refused = true;
             return Ok(());
         }
         let request = self.outbox_request(request_id).await?;
