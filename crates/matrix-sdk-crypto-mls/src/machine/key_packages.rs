@@ -164,7 +164,7 @@ impl MlsMachine {
         response: &upload_keys::v3::Response,
     ) -> Result<(), MlsError> {
         let mut account = self.inner.account.lock().await;
-        let Some(upload) = self.transient().upload.take() else {
+        let Some(upload) = self.transient().upload.clone() else {
             return Err(MlsError::UnknownRequest);
         };
         let now = self.now();
@@ -189,6 +189,7 @@ impl MlsMachine {
         self.inner.store.save_changes(changes).await?;
         *account = new;
         let mut transient = self.transient();
+        transient.upload = None;
         transient.counts.one_time =
             response.one_time_key_counts.get(&algorithm()).map(|count| u64::from(*count));
         if upload.last_resort.is_some() {
