@@ -163,8 +163,9 @@ impl MlsMachine {
             AnyIncomingResponse::KeysClaim(response) => self.claimed(request_id, response).await,
             AnyIncomingResponse::RoomEvent(response) => {
                 let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
+                self.receive_fetched(&found.0, &response.event).await?;
                 self.transient().fetches.remove(&found.1);
-                self.receive_fetched(&found.0, &response.event).await
+                Ok(())
             }
             AnyIncomingResponse::RoomMessage(response) => {
                 let request = match self.outbox_request(request_id).await {
@@ -177,7 +178,9 @@ impl MlsMachine {
                 };
                 let mut guard = self.lock_room(&request.room_id).await?;
                 let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
-                self.accepted(room, node, response.event_id.clone()).await
+                self.accepted(room, node, response.event_id.clone()).await?;
+                // Others may have been faster than this answer and have gone on from here.
+                self.take_waiting(room, node).await
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;

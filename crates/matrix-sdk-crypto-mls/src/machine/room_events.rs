@@ -1,5 +1,7 @@
 //! Events of a room: its state, and commits.
 
+use std::collections::VecDeque;
+
 use matrix_dmls::{ALGORITHM, CommitMessage, CommitRecord, NodeId, Received, SeenBecause};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
@@ -25,6 +27,9 @@ use crate::{
 /// The largest event that is looked at, in bytes (protocol §12); some more than a server lets
 /// through, since what it adds does not count.
 const MAX_EVENT: usize = 2 * 65_536;
+
+/// The type of commit events.
+const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
 
 /// At most this many events of a room wait for an epoch (protocol §12).
 const MAX_QUEUED: usize = 10_000;
@@ -87,6 +92,9 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
+        if !room.drained {
+            self.drain(room).await?;
+        }
         let before = room.view.clone();
         let mut view = before.clone();
         for event in state {
@@ -110,8 +118,7 @@ impl MlsMachine {
             }
         }
         for head in heads {
-            if head.event_type == "io.github.matrix-mls.dmls.v1.commit" && head.state_key.is_none()
-            {
+            if head.event_type == COMMIT && head.state_key.is_none() {
                 self.receive_commit(room, head).await?;
             }
         }
@@ -218,7 +225,7 @@ impl MlsMachine {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(head) = EventHead::read(event.json().get()) else { return Ok(()) };
-        if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
+        if head.event_type == COMMIT {
             self.receive_commit(room, head).await?;
         }
         self.try_to_join(room).await
@@ -230,15 +237,11 @@ impl MlsMachine {
         room: &mut Room,
         head: EventHead,
     ) -> Result<(), MlsError> {
-        let mut waiting = vec![head];
-        while let Some(head) = waiting.pop() {
-            let Some(event_id) = head.event_id.clone() else { continue };
-            let entered = self.receive_one_commit(room, &event_id, &head).await?;
-            if let Some(node) = entered {
-                waiting.extend(self.now_known(room, node).await?);
-            }
+        let Some(event_id) = head.event_id.clone() else { return Ok(()) };
+        match self.receive_one_commit(room, &event_id, &head).await? {
+            Some(node) => self.take_waiting(room, node).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes one commit event. Gives its node if it is newly known.
@@ -399,28 +402,45 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// An epoch is known: what waited for it is taken out of the queue. Gives the commits; the
-    /// application is told of the messages.
-    pub(super) async fn now_known(
-        &self,
-        room: &mut Room,
-        node: NodeId,
-    ) -> Result<Vec<EventHead>, MlsError> {
-        let mut commits = self.entrances_below(room, node).await?;
-        let queued = self.inner.store.queued_events(&room.id, &node).await?;
-        if queued.is_empty() {
-            return Ok(commits);
+    /// An epoch is known: what waited for it is taken out of the queue, and what waited for that.
+    /// The application is told of the messages.
+    pub(super) async fn take_waiting(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+        // Should the store fail in between, the rest is taken when the next events come.
+        let was_drained = std::mem::replace(&mut room.drained, false);
+        let mut known = VecDeque::from([node]);
+        while let Some(node) = known.pop_front() {
+            for head in self.entrances_below(room, node).await? {
+                if let Some(event_id) = head.event_id.clone() {
+                    known.extend(self.receive_one_commit(room, &event_id, &head).await?);
+                }
+            }
+            known.extend(self.take_queued(room, node).await?);
         }
+        room.drained = was_drained;
+        Ok(())
+    }
+
+    /// Takes what waited for one epoch, and gives the epochs that are known by that.
+    async fn take_queued(&self, room: &mut Room, node: NodeId) -> Result<Vec<NodeId>, MlsError> {
+        let queued = self.inner.store.queued_events(&room.id, &node).await?;
+        let Some(roster) = room.group.roster(&node).filter(|_| !queued.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let readable = room.group.epoch_key(&node).is_some();
+        // A Welcome, or another copy of the commit, may still let us in.
+        let open = !readable && roster.leaf_of(self.inner.local.device()).is_some();
+        let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
         for event in queued {
-            let Some(head) = EventHead::read(&event.json) else { continue };
-            changes.room(&room.id).queued.insert(event.event_id.clone(), None);
-            if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
-                commits.push(head);
+            let head = EventHead::read(&event.json);
+            if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
+                // In the queue until it is done with.
+                known.extend(self.receive_one_commit(room, &event.event_id, &head).await?);
+            } else if open {
+                continue;
             } else if let Ok(raw) = RawValue::from_string(event.json) {
-                let (room_id, event_id) = (room.id.clone(), event.event_id);
+                let (room_id, event_id) = (room.id.clone(), event.event_id.clone());
                 let event = Raw::from_json(raw);
                 notices.push(if readable {
                     Notice::Readable { room_id, event_id, event }
@@ -428,12 +448,24 @@ impl MlsMachine {
                     Notice::NotReadable { room_id, event_id, event }
                 });
             }
+            changes.room(&room.id).queued.insert(event.event_id, None);
         }
-        // Oldest first: they are taken from the end.
-        commits.reverse();
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
-        Ok(commits)
+        Ok(known)
+    }
+
+    /// After a start, or after the store has failed in between: what waits for epochs that were
+    /// entered.
+    async fn drain(&self, room: &mut Room) -> Result<(), MlsError> {
+        if self.inner.store.queued_event_count(&room.id).await? > 0 {
+            let entered: Vec<_> = room.group.entered().collect();
+            for node in entered {
+                self.take_waiting(room, node).await?;
+            }
+        }
+        room.drained = true;
+        Ok(())
     }
 
     /// The commits of epochs that we entered before their parent was known: now that it is, their
@@ -444,7 +476,7 @@ impl MlsMachine {
         for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
             if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
                 heads.push(EventHead {
-                    event_type: "io.github.matrix-mls.dmls.v1.commit".to_owned(),
+                    event_type: COMMIT.to_owned(),
                     event_id: Some(stored.event_id),
                     sender: stored.sender,
                     state_key: None,

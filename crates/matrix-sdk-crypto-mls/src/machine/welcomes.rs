@@ -158,16 +158,8 @@ impl MlsMachine {
         room_changes.welcomes.insert(node, None);
         self.save(room, changes).await?;
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
-        self.catch_up(room, node).await
-    }
-
-    /// Takes what was waiting for an epoch that was just entered, and what that leads to.
-    async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
-        let waiting = self.now_known(room, node).await?;
-        for head in waiting.into_iter().rev() {
-            Box::pin(self.receive_commit(room, head)).await?;
-        }
-        Ok(())
+        // Boxed, since what waited may itself lead here.
+        Box::pin(self.take_waiting(room, node)).await
     }
 
     async fn drop_welcome(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
