@@ -124,6 +124,7 @@ impl MlsMachine {
         }
         if room.view.mls_since.is_some() {
             self.try_to_join(room).await?;
+            self.connect(room).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Joining by Welcome (protocol §6).
 
+use std::collections::BTreeSet;
+
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
 use super::{MlsMachine, Room, heavy::heavy, room_events::may_post};
@@ -11,6 +13,9 @@ use crate::{
 
 /// How long a Welcome is held that cannot be used yet, in milliseconds: 30 days.
 const MAX_AGE: u64 = 30 * 24 * 3600 * 1000;
+
+/// How many commits that wait for their parents are followed upward at most.
+const MAX_WAY_UP: usize = 1000;
 
 /// What is to become of a Welcome.
 enum Verdict {
@@ -158,8 +163,42 @@ impl MlsMachine {
         room_changes.welcomes.insert(node, None);
         self.save(room, changes).await?;
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
-        // Boxed, since what waited may itself lead here.
-        Box::pin(self.take_waiting(room, node)).await
+        self.take_waiting(room, node).await?;
+        self.connect(room).await
+    }
+
+    /// Asks for the commits that lie between the nodes where we came in, if there are several: which
+    /// branch to send on can be told only where they hang together (protocol §8).
+    pub(super) async fn connect(&self, room: &Room) -> Result<(), MlsError> {
+        let graph = room.group.graph();
+        if graph.roots().nth(1).is_none() {
+            return Ok(());
+        }
+        let named = room.view.group.as_ref().map(|(_, content)| content.founding);
+        let tops: BTreeSet<_> = room
+            .group
+            .entered()
+            .chain(named.filter(|named| graph.contains(named)))
+            .map(|node| graph.ancestors(&node).last().unwrap_or(node))
+            .collect();
+        if tops.len() < 2 {
+            return Ok(());
+        }
+        for top in tops {
+            // What is in the queue already is not asked for again.
+            let mut commit = self.inner.store.commit(&room.id, &top).await?;
+            for _ in 0..MAX_WAY_UP {
+                let Some(StoredCommit { content, .. }) = commit else { break };
+                let Some(parent) = content.parent else { break };
+                commit = self.inner.store.commit(&room.id, &parent).await?;
+                if commit.is_none()
+                    && let Some(parent_event) = content.parent_event
+                {
+                    self.transient().fetch(&room.id, &parent_event);
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn drop_welcome(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
