@@ -56,6 +56,23 @@ impl MlsMachine {
         Ok(())
     }
 
+    /// The key package of ours that a Welcome was made for.
+    pub(super) async fn package_for(
+        &self,
+        welcome: &HeldWelcome,
+    ) -> Result<Result<StoredKeyPackage, GroupError>, MlsError> {
+        let secrets = match Welcome::parse(&welcome.content.welcome.0) {
+            Ok(secrets) => secrets,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        for reference in secrets.recipients() {
+            if let Some(package) = self.inner.store.key_package(&reference).await? {
+                return Ok(Ok(package));
+            }
+        }
+        Ok(Err(GroupError::NoMatchingKeyPackage))
+    }
+
     async fn judge(&self, room: &Room, welcome: &HeldWelcome) -> Result<Verdict, MlsError> {
         let node = welcome.content.epoch;
         let graph = room.group.graph();
@@ -72,16 +89,9 @@ impl MlsMachine {
         if room.view.mls_since.is_none() || !room.view.may_join(self.user_id()) {
             return Ok(Verdict::Hold);
         }
-        let secrets = match Welcome::parse(&welcome.content.welcome.0) {
-            Ok(secrets) => secrets,
+        let package = match self.package_for(welcome).await? {
+            Ok(package) => package,
             Err(error) => return Ok(Verdict::Drop(error.to_string())),
-        };
-        let mut package = None;
-        for reference in secrets.recipients() {
-            package = package.or(self.inner.store.key_package(&reference).await?);
-        }
-        let Some(package) = package else {
-            return Ok(Verdict::Drop(GroupError::NoMatchingKeyPackage.to_string()));
         };
         let commit = self.inner.store.commit(&room.id, &node).await?;
         // Only the copy that the Welcome names: another may have been altered.
@@ -207,7 +217,7 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    fn report_dropped(&self, room: &Room, welcome: &HeldWelcome, reason: String) {
+    pub(super) fn report_dropped(&self, room: &Room, welcome: &HeldWelcome, reason: String) {
         self.notify(Notice::WelcomeDropped {
             room_id: room.id.clone(),
             node: welcome.content.epoch,
