@@ -82,11 +82,19 @@ impl MlsMachine {
             return Ok(Readiness::NeedsRequests);
         }
         let founder = since.sender == self.user_id();
-        let Some(node) = room.group.sending_tip() else {
+        if room.group.sending_tip().is_none() {
             if founder && room.view.group.is_none() && room.group.graph().is_empty() {
                 return self.found(room).await;
             }
-            return Ok(Readiness::WaitingForWelcome);
+            // What a Welcome needs may have come, or have to be asked for again after a restart.
+            self.try_to_join(room).await?;
+        }
+        let Some(node) = room.group.sending_tip() else {
+            return Ok(if self.transient().is_fetching(&room.id) {
+                Readiness::NeedsRequests
+            } else {
+                Readiness::WaitingForWelcome
+            });
         };
         self.check_membership(room, node)?;
 

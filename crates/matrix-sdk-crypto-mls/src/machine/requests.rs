@@ -94,6 +94,11 @@ impl Transient {
         }
     }
 
+    /// Whether an event of the room is being asked for.
+    pub(super) fn is_fetching(&self, room_id: &ruma::RoomId) -> bool {
+        self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
+    }
+
     /// Orders requests as they were made, also those of one millisecond.
     pub(super) fn next_order(&mut self, now: u64) -> u64 {
         self.last_order = now.max(self.last_order + 1);
