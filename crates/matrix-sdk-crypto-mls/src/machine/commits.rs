@@ -79,6 +79,15 @@ impl MlsMachine {
                 }
                 return Err(MlsError::RoomTooLarge { bytes: size });
             }
+            let used = self.transient().use_up(&additions);
+            if let Some(used) = used {
+                debug!("A key package was used in another room meanwhile");
+                additions.swap_remove(used);
+                if parent.is_some() && additions.is_empty() && only_adds {
+                    return Ok(());
+                }
+                continue;
+            }
             return self.keep_commit(room, node, group, content, additions).await;
         }
     }
@@ -104,13 +113,7 @@ impl MlsMachine {
         let kind = OutboxRequestKind::Commit { node, content, recipients };
         self.put_into_outbox(room, &mut changes, kind);
         changes.room(&room.id).group = group;
-        self.save(room, changes).await?;
-        // A key package is used for one commit only, whatever becomes of that.
-        let mut transient = self.transient();
-        for addition in additions {
-            transient.claimed.remove(&addition.name);
-        }
-        Ok(())
+        self.save(room, changes).await
     }
 
     fn put_into_outbox(&self, room: &Room, changes: &mut Changes, kind: OutboxRequestKind) {

@@ -20,6 +20,7 @@ use tracing::{instrument, warn};
 use super::{
     DeviceName, MlsMachine, Room,
     key_packages::{ServerCounts, Upload, algorithm},
+    membership::Addition,
 };
 use crate::{
     error::MlsError,
@@ -70,6 +71,21 @@ impl Transient {
         self.claims
             .entry(room_id.to_owned())
             .or_insert_with(|| Claim { id: TransactionId::new(), devices });
+    }
+
+    /// Takes the key packages out, all of them or none: each is used for one commit only, whatever
+    /// becomes of that. Gives the place of one that is not there any more.
+    pub(super) fn use_up(&mut self, additions: &[Addition]) -> Option<usize> {
+        let is_there = |addition: &Addition| {
+            self.claimed.get(&addition.name).is_some_and(|bytes| *bytes == addition.key_package)
+        };
+        let used = additions.iter().position(|addition| !is_there(addition));
+        if used.is_none() {
+            for addition in additions {
+                self.claimed.remove(&addition.name);
+            }
+        }
+        used
     }
 
     /// Whether a claim of the room is under way.
