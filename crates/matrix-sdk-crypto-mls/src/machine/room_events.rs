@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use matrix_dmls::{ALGORITHM, CommitMessage, CommitRecord, NodeId, Received, SeenBecause};
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
+    OwnedEventId, OwnedUserId, RoomId,
     events::{
         AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -12,7 +12,7 @@ use ruma::{
     serde::Raw,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
 use super::{MlsMachine, Room, heavy::heavy};
@@ -46,7 +46,7 @@ pub(super) struct EventHead {
     pub(super) state_key: Option<String>,
     pub(super) content: Box<RawValue>,
     #[serde(default)]
-    pub(super) origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+    pub(super) origin_server_ts: Option<Value>,
 }
 
 impl EventHead {
@@ -60,18 +60,27 @@ impl EventHead {
     }
 }
 
-/// The fields of state events that matter here. All optional: anybody can send anything.
+/// Fields of state events. Anybody can send anything, so every event is read for its own fields
+/// only, and where several matter, one that is not what it should be does not hide the others.
 #[derive(Deserialize)]
-struct StateContent {
-    membership: Option<MembershipState>,
-    algorithm: Option<String>,
-    encryption_algorithm: Option<String>,
+struct MemberContent {
+    membership: MembershipState,
+}
+
+#[derive(Deserialize)]
+struct VisibilityContent {
+    history_visibility: HistoryVisibility,
+}
+
+#[derive(Deserialize)]
+struct EncryptionContent {
+    algorithm: Option<Value>,
+    encryption_algorithm: Option<Value>,
     /// MSC4245 has no stable name yet.
     #[serde(rename = "org.matrix.msc4245.encryption_algorithm")]
-    unstable_encryption_algorithm: Option<String>,
-    history_visibility: Option<HistoryVisibility>,
-    rotation_period_ms: Option<u64>,
-    rotation_period_msgs: Option<u64>,
+    unstable_encryption_algorithm: Option<Value>,
+    rotation_period_ms: Option<Value>,
+    rotation_period_msgs: Option<Value>,
 }
 
 impl MlsMachine {
@@ -154,7 +163,7 @@ impl MlsMachine {
         self.try_to_join(room).await
     }
 
-    async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
+    pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
         let users = room.view.tracked_users();
         Ok(self.inner.olm.update_tracked_users(users.iter().map(AsRef::as_ref)).await?)
     }
@@ -163,8 +172,7 @@ impl MlsMachine {
         let Some(state_key) = &head.state_key else { return };
         if head.event_type == "m.room.member" {
             let Ok(user) = OwnedUserId::try_from(state_key.as_str()) else { return };
-            let content: Option<StateContent> = head.content();
-            if let Some(membership) = content.and_then(|content| content.membership) {
+            if let Some(MemberContent { membership }) = head.content() {
                 view.members.insert(user, membership);
             }
             return;
@@ -174,38 +182,36 @@ impl MlsMachine {
         }
         match head.event_type.as_str() {
             "m.room.create" => {
-                let Some(content) = head.content::<StateContent>() else { return };
+                let Some(content) = head.content::<EncryptionContent>() else { return };
                 view.creator = Some(head.sender.clone());
                 let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
-                if let Some(algorithm) = named {
-                    latch(view, &head.sender, algorithm);
+                if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                    latch(view, &head.sender);
                 }
             }
             "m.room.encryption" => {
-                let Some(content) = head.content::<StateContent>() else { return };
-                match content.algorithm {
-                    Some(algorithm) if algorithm == ALGORITHM => {
-                        latch(view, &head.sender, algorithm);
-                        view.rotation_period_ms = content.rotation_period_ms;
-                        view.rotation_period_msgs = content.rotation_period_msgs;
-                    }
-                    _ if view.mls_since.is_some() => {
-                        if view.downgraded && view.downgrade_attempt == head.event_id {
-                            return;
-                        }
-                        view.downgraded = true;
-                        view.downgrade_attempt.clone_from(&head.event_id);
-                        self.notify(Notice::DowngradeAttempt {
-                            room_id: room_id.to_owned(),
-                            event_id: head.event_id.clone(),
-                        });
-                    }
-                    _ => {}
+                let Some(content) = head.content::<EncryptionContent>() else { return };
+                if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                    latch(view, &head.sender);
+                    view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
+                    view.rotation_period_msgs =
+                        content.rotation_period_msgs.and_then(|v| v.as_u64());
+                    return;
                 }
+                let known = view.downgraded && view.downgrade_attempt == head.event_id;
+                if view.mls_since.is_none() || known {
+                    return;
+                }
+                view.downgraded = true;
+                view.downgrade_attempt.clone_from(&head.event_id);
+                self.notify(Notice::DowngradeAttempt {
+                    room_id: room_id.to_owned(),
+                    event_id: head.event_id.clone(),
+                });
             }
             "m.room.history_visibility" => {
-                if let Some(content) = head.content::<StateContent>() {
-                    view.history_visibility = content.history_visibility;
+                if let Some(VisibilityContent { history_visibility }) = head.content() {
+                    view.history_visibility = Some(history_visibility);
                 }
             }
             "io.github.matrix-mls.dmls.v1.group" => {
@@ -542,9 +548,10 @@ impl MlsMachine {
     }
 }
 
-fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
-    if algorithm == ALGORITHM && view.mls_since.is_none() {
-        view.mls_since = Some(MlsSince { algorithm, sender: sender.clone() });
+fn latch(view: &mut RoomView, sender: &OwnedUserId) {
+    if view.mls_since.is_none() {
+        let (algorithm, sender) = (ALGORITHM.to_owned(), sender.clone());
+        view.mls_since = Some(MlsSince { algorithm, sender });
     }
 }
 
