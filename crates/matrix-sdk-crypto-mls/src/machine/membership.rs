@@ -73,6 +73,10 @@ impl MlsMachine {
             }
         }
         let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
+        if wanted.iter().any(|user| !tracked.contains_key(user)) {
+            // It was begun when they came, but perhaps not finished.
+            self.track_members(room).await?;
+        }
         for user_id in wanted {
             if tracked.get(&user_id).is_none_or(|dirty| *dirty) {
                 difference.stale.push(user_id.clone());
