@@ -74,7 +74,7 @@ impl MlsMachine {
         }
         let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
         for user_id in wanted {
-            if tracked.get(&user_id).is_none_or(|dirty| *dirty) {
+            if !is_fresh(user_id.as_str()) {
                 difference.stale.push(user_id.clone());
             }
             self.compare_user(room, &user_id, &roster, trust, &mut difference).await?;
