@@ -54,9 +54,9 @@ impl MlsMachine {
             .load_tracked_users()
             .await?
             .into_iter()
-            .map(|user| (user.user_id, user.dirty))
+            .map(|user| (user.user_id.to_string(), user.dirty))
             .collect();
-        let is_fresh = |user: &str| tracked.iter().any(|(known, dirty)| known == user && !dirty);
+        let is_fresh = |user: &str| tracked.get(user) == Some(&false);
         let roster = match node {
             Some(node) => room.group.roster(&node),
             None => None,
