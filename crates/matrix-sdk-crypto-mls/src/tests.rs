@@ -1,9 +1,12 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
+mod branches;
+mod commits;
 mod membership;
 mod messages;
+mod welcomes;
 
-use crate::testing::{SimDevice, SimServer};
+use crate::testing::{RequestKind, SimDevice, SimServer};
 
 /// A server and Alice's and Bob's devices in one room, in which both have talked.
 async fn alice_and_bob() -> (SimServer, SimDevice, SimDevice) {
@@ -47,4 +50,10 @@ async fn assert_one_epoch(devices: &[&SimDevice]) {
         epochs.push((device.name(), device.node().await));
     }
     assert!(epochs[0].1.is_some() && epochs.iter().all(|e| e.1 == epochs[0].1), "{epochs:?}");
+}
+
+/// How many requests with Welcomes of a device have reached the server.
+fn welcomes_sent(server: &SimServer, device: &SimDevice) -> usize {
+    let requests = server.requests_of(device.name());
+    requests.iter().filter(|(kind, _)| *kind == RequestKind::ToDevice).count()
 }

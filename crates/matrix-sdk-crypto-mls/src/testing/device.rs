@@ -362,7 +362,7 @@ impl SimDevice {
         let open = self.memory().open_sync.clone();
         let sync = open.unwrap_or_else(|| Arc::new(self.server().sync(self.name())));
         self.memory().open_sync = Some(Arc::clone(&sync));
-        self.take(&sync).await?;
+        self.takes(&sync).await?;
         {
             let mut memory = self.memory();
             memory.open_sync = None;
@@ -375,11 +375,16 @@ impl SimDevice {
     /// Does the last sync once more.
     pub async fn syncs_the_same_again(&self) {
         let sync = self.memory().last_sync.clone().expect("there was a sync");
-        self.take(&sync).await.expect("a sync is taken twice");
+        self.takes(&sync).await.expect("a sync is taken twice");
         self.pumps().await;
     }
 
-    async fn take(&self, sync: &SimSync) -> Result<(), MlsError> {
+    /// Gives a sync to the machines, and sends nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the machine's store fails: try again.
+    pub async fn takes(&self, sync: &SimSync) -> Result<(), MlsError> {
         let settings =
             DecryptionSettings { sender_device_trust_requirement: TrustRequirement::Untrusted };
         let changes = OlmSyncChanges {

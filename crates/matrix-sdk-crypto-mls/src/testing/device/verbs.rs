@@ -65,6 +65,11 @@ impl SimDevice {
             .unwrap_or_else(|status| panic!("{self:?} may not set {of:?} to {to}: {status}"));
     }
 
+    /// Loses the events that have come and were not synced.
+    pub fn drops_what_came(&self) {
+        self.server().drops_timeline_of(self.name());
+    }
+
     /// Sets a state event.
     pub fn sets_state(&self, event_type: &str, content: Value) -> OwnedEventId {
         self.server()
