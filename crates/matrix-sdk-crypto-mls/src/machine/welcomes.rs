@@ -162,7 +162,7 @@ impl MlsMachine {
     }
 
     /// Takes what was waiting for an epoch that was just entered, and what that leads to.
-    async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+    pub(super) async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
         let waiting = self.now_known(room, node).await?;
         for head in waiting.into_iter().rev() {
             Box::pin(self.receive_commit(room, head)).await?;
