@@ -12,6 +12,10 @@ mod machine;
 mod notice;
 pub mod room;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod trust;
 pub mod types;
 

@@ -177,7 +177,8 @@ impl MlsMachine {
                 };
                 let mut guard = self.lock_room(&request.room_id).await?;
                 let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
-                self.accepted(room, node, response.event_id.clone()).await
+                self.accepted(room, node, response.event_id.clone()).await?;
+                self.catch_up(room, node).await
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;

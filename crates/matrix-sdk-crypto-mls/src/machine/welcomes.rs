@@ -82,7 +82,10 @@ impl MlsMachine {
         // Only the copy that the Welcome names: another may have been altered.
         let named = commit.filter(|commit| commit.event_id == welcome.content.epoch_event);
         let Some(commit) = named else {
-            self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            // Who is only invited may not read it, and would use up the tries.
+            if room.view.is_joined(self.user_id().as_str()) {
+                self.transient().fetch(&room.id, &welcome.content.epoch_event);
+            }
             return Ok(Verdict::Hold);
         };
         if !room.view.is_joined(commit.sender.as_str()) {
@@ -159,7 +162,7 @@ impl MlsMachine {
     }
 
     /// Takes what was waiting for an epoch that was just entered, and what that leads to.
-    async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+    pub(super) async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
         let waiting = self.now_known(room, node).await?;
         for head in waiting.into_iter().rev() {
             Box::pin(self.receive_commit(room, head)).await?;

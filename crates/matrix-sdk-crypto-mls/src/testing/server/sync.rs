@@ -1,0 +1,141 @@
+//! What a device's sync brings.
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    OneTimeKeyAlgorithm, OwnedRoomId, UInt,
+    api::client::sync::sync_events::DeviceLists,
+    events::{AnySyncStateEvent, AnySyncTimelineEvent, AnyToDeviceEvent},
+    serde::Raw,
+};
+
+use super::{DeviceName, SimServer, State};
+
+/// What one sync brings: in the types that the machines take.
+#[derive(Clone, Debug, Default)]
+pub struct SimSync {
+    /// To-device messages, in order.
+    pub to_device: Vec<Raw<AnyToDeviceEvent>>,
+    /// Whose devices changed.
+    pub device_lists: DeviceLists,
+    /// How many one-time keys the server has.
+    pub one_time_key_counts: BTreeMap<OneTimeKeyAlgorithm, UInt>,
+    /// Of which algorithms the fallback key was not handed out.
+    pub unused_fallback_keys: Vec<OneTimeKeyAlgorithm>,
+    /// Rooms with news.
+    pub rooms: Vec<SimRoomSync>,
+}
+
+/// What one sync brings of a room.
+#[derive(Clone, Debug)]
+pub struct SimRoomSync {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The state before the timeline, when the room is new to the device.
+    pub state: Vec<Raw<AnySyncStateEvent>>,
+    /// Events in order.
+    pub timeline: Vec<Raw<AnySyncTimelineEvent>>,
+}
+
+impl SimServer {
+    /// Takes what is new for a device.
+    pub fn sync(&self, name: &DeviceName) -> SimSync {
+        let mut state = self.state();
+        let State { devices, rooms: rooms_of_server, changed_users, .. } = &mut *state;
+        let device = devices.entry(name.clone()).or_default();
+        let mut lists = DeviceLists::new();
+        let from = std::mem::replace(&mut device.changed_users_synced, changed_users.len());
+        let to_device = std::mem::take(&mut device.to_device);
+        let timeline = std::mem::take(&mut device.timeline);
+        let one_time_key_counts = device.key_counts();
+        let unused_fallback_keys = device
+            .fallback_keys
+            .iter()
+            .filter(|(_, key)| !key.used)
+            .map(|(algorithm, _)| algorithm.clone())
+            .collect();
+        lists.changed = changed_users.iter().skip(from).cloned().collect();
+        lists.changed.sort();
+        lists.changed.dedup();
+
+        let mut rooms: Vec<SimRoomSync> = Vec::new();
+        for delivery in timeline {
+            let room = &rooms_of_server[&delivery.room_id];
+            let event = room.events[delivery.index].to_json();
+            if let Some(known) = rooms.iter_mut().find(|known| known.room_id == delivery.room_id) {
+                known.timeline.push(event);
+                continue;
+            }
+            let is_new = device.new_rooms.remove(&delivery.room_id);
+            let before = if is_new { room.state_before(delivery.index) } else { Vec::new() };
+            rooms.push(SimRoomSync {
+                room_id: delivery.room_id.clone(),
+                state: before.into_iter().map(super::SimEvent::to_json).collect(),
+                timeline: vec![event],
+            });
+        }
+        SimSync { to_device, device_lists: lists, one_time_key_counts, unused_fallback_keys, rooms }
+    }
+
+    /// Whether a sync would bring anything new.
+    pub fn has_news_for(&self, name: &DeviceName) -> bool {
+        let state = self.state();
+        let device = &state.devices[name];
+        !device.to_device.is_empty()
+            || !device.timeline.is_empty()
+            || device.changed_users_synced < state.changed_users.len()
+    }
+
+    /// From now on, or no longer, the events of rooms do not reach a device.
+    pub fn holds_back_timeline_of(&self, name: &DeviceName, holds: bool) {
+        let mut state = self.state();
+        state.device(name).holds_timeline = holds;
+        state.device(name).release();
+    }
+
+    /// From now on, or no longer, to-device messages do not reach a device.
+    pub fn holds_back_to_device_of(&self, name: &DeviceName, holds: bool) {
+        let mut state = self.state();
+        state.device(name).holds_to_device = holds;
+        state.device(name).release();
+    }
+
+    /// The next to-device messages to a device get lost.
+    pub fn loses_to_device_of(&self, name: &DeviceName, count: usize) {
+        self.state().device(name).loses_to_device = count;
+    }
+
+    /// From now on, or no longer, every to-device message comes twice.
+    pub fn doubles_to_device_of(&self, name: &DeviceName, doubles: bool) {
+        self.state().device(name).doubles_to_device = doubles;
+    }
+
+    /// Changes the order of the to-device messages that a device has not synced.
+    pub fn shuffles_to_device_of(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let mut messages = std::mem::take(&mut state.device(name).to_device);
+        state.rng.shuffle(&mut messages);
+        state.device(name).to_device = messages;
+    }
+
+    /// Changes the order of the events that a device has not synced.
+    pub fn shuffles_timeline_of(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let mut timeline: Vec<_> =
+            std::mem::take(&mut state.device(name).timeline).into_iter().collect();
+        state.rng.shuffle(&mut timeline);
+        state.device(name).timeline = timeline.into();
+    }
+
+    /// Turns the order of the events that a device has not synced round.
+    pub fn reverses_timeline_of(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let timeline = std::mem::take(&mut state.device(name).timeline);
+        state.device(name).timeline = timeline.into_iter().rev().collect();
+    }
+
+    /// Forgets the events that a device has not synced, as a limited timeline does.
+    pub fn drops_timeline_of(&self, name: &DeviceName) {
+        self.state().device(name).timeline.clear();
+    }
+}

@@ -1,0 +1,59 @@
+//! Scenarios: devices in a simulated room, and sentences about what they do.
+
+mod branches;
+mod commits;
+mod membership;
+mod messages;
+mod welcomes;
+
+use crate::testing::{RequestKind, SimDevice, SimServer};
+
+/// A server and Alice's and Bob's devices in one room, in which both have talked.
+async fn alice_and_bob() -> (SimServer, SimDevice, SimDevice) {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await;
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    let alice = alice.creates_room().await;
+    alice.invites(&bob);
+    let bob = bob.joins(&alice).await;
+    alice.syncs().await;
+    let hello = alice.says("hello").await;
+    settle(&[&alice, &bob]).await;
+    bob.has_read(&hello, "hello");
+    let hi = bob.says("hi").await;
+    settle(&[&alice, &bob]).await;
+    alice.has_read(&hi, "hi");
+    alice.takes_notices();
+    bob.takes_notices();
+    (server, alice, bob)
+}
+
+/// Everybody syncs until nothing new comes.
+async fn settle(devices: &[&SimDevice]) {
+    for _ in 0..100 {
+        let mut news = false;
+        for device in devices {
+            news |= device.server().has_news_for(device.name());
+            device.syncs().await;
+        }
+        if !news {
+            return;
+        }
+    }
+    panic!("the devices never come to rest");
+}
+
+/// Asserts that all devices are in the same epoch.
+async fn assert_one_epoch(devices: &[&SimDevice]) {
+    let mut epochs = Vec::new();
+    for device in devices {
+        epochs.push((device.name(), device.node().await));
+    }
+    assert!(epochs[0].1.is_some() && epochs.iter().all(|e| e.1 == epochs[0].1), "{epochs:?}");
+}
+
+/// How many requests with Welcomes of a device have reached the server.
+fn welcomes_sent(server: &SimServer, device: &SimDevice) -> usize {
+    let requests = server.requests_of(device.name());
+    requests.iter().filter(|(kind, _)| *kind == RequestKind::ToDevice).count()
+}
