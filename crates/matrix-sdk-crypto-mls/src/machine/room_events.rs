@@ -1,6 +1,8 @@
 //! Events of a room: its state, and commits.
 
-use matrix_dmls::{ALGORITHM, CommitMessage, CommitRecord, NodeId, Received, SeenBecause};
+use matrix_dmls::{
+    ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
+};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
     events::{
@@ -499,7 +501,14 @@ impl MlsMachine {
                 let by = record.author.member.device().clone();
                 return self.notify(Notice::Removed { room_id, node, by });
             }
-            SeenBecause::NoState if room.group.entered().next().is_none() => return,
+            // What lies above our entrance, or below an epoch that was reported, is no news.
+            SeenBecause::NoState
+                if record.parent.is_none_or(|parent| {
+                    room.group.graph().status(&parent) != Some(NodeStatus::Entered)
+                }) =>
+            {
+                return;
+            }
             SeenBecause::NoState => "the state of its parent is not held".to_owned(),
             SeenBecause::TooMany => "its author has made too many commits there".to_owned(),
             SeenBecause::Inadmissible(error) => error.to_string(),
