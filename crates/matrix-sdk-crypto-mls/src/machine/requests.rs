@@ -62,6 +62,8 @@ struct Fetch {
     tries: u32,
     /// Not asked for again until something else happens.
     resting: bool,
+    /// Somebody has the request and may answer it.
+    handed_out: bool,
 }
 
 impl Transient {
@@ -83,14 +85,32 @@ impl Transient {
             if fetch.tries < MAX_FETCH_TRIES {
                 fetch.resting = false;
             }
-        } else if self.fetches.len() < MAX_FETCHES {
+        } else {
+            if self.fetches.len() >= MAX_FETCHES {
+                // What the server does not give makes room for what it may.
+                let refused = |(_, fetch): &(_, &Fetch)| fetch.resting && fetch.tries > 0;
+                let resting = self.fetches.iter().find(refused);
+                let Some(resting) = resting.map(|(event_id, _)| event_id.clone()) else { return };
+                self.fetches.remove(&resting);
+            }
             let fetch = Fetch {
                 id: TransactionId::new(),
                 room_id: room_id.to_owned(),
                 tries: 0,
                 resting: false,
+                handed_out: false,
             };
             self.fetches.insert(event_id.to_owned(), fetch);
+        }
+    }
+
+    /// An event that may have been asked for has come by itself.
+    pub(super) fn has_come(&mut self, event_id: &ruma::EventId) {
+        let Some(fetch) = self.fetches.get_mut(event_id) else { return };
+        if fetch.handed_out {
+            fetch.resting = true;
+        } else {
+            self.fetches.remove(event_id);
         }
     }
 
@@ -114,7 +134,7 @@ impl MlsMachine {
         requests.extend(self.key_package_upload().await?);
         let outbox = self.inner.store.outbox().await?;
         requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
-        let transient = self.transient();
+        let mut transient = self.transient();
         requests.extend(transient.claims.iter().map(|(room_id, claim)| {
             let mut keys = BTreeMap::new();
             for (user_id, device_id) in &claim.devices {
@@ -127,14 +147,17 @@ impl MlsMachine {
                 request: AnyOutgoingRequest::KeysClaim(claim_keys::v3::Request::new(keys)),
             }
         }));
-        requests.extend(transient.fetches.iter().filter(|(_, fetch)| !fetch.resting).map(
-            |(event_id, fetch)| OutgoingRequest {
-                request_id: fetch.id.clone(),
-                room_id: Some(fetch.room_id.clone()),
-                request: AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(
-                    fetch.room_id.clone(),
-                    event_id.clone(),
-                )),
+        requests.extend(transient.fetches.iter_mut().filter(|(_, fetch)| !fetch.resting).map(
+            |(event_id, fetch)| {
+                fetch.handed_out = true;
+                let (room_id, event_id) = (fetch.room_id.clone(), event_id.clone());
+                OutgoingRequest {
+                    request_id: fetch.id.clone(),
+                    room_id: Some(room_id.clone()),
+                    request: AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(
+                        room_id, event_id,
+                    )),
+                }
             },
         ));
         Ok(requests)
@@ -163,8 +186,9 @@ impl MlsMachine {
             AnyIncomingResponse::KeysClaim(response) => self.claimed(request_id, response).await,
             AnyIncomingResponse::RoomEvent(response) => {
                 let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
+                self.receive_fetched(&found.0, &response.event).await?;
                 self.transient().fetches.remove(&found.1);
-                self.receive_fetched(&found.0, &response.event).await
+                Ok(())
             }
             AnyIncomingResponse::RoomMessage(response) => {
                 let request = match self.outbox_request(request_id).await {

@@ -235,6 +235,7 @@ impl MlsMachine {
         let mut waiting = vec![head];
         while let Some(head) = waiting.pop() {
             let Some(event_id) = head.event_id.clone() else { continue };
+            self.transient().has_come(&event_id);
             let entered = self.receive_one_commit(room, &event_id, &head).await?;
             if let Some(node) = entered {
                 waiting.extend(self.now_known(room, node).await?);
