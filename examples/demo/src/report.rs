@@ -11,6 +11,7 @@ use std::{
 };
 
 use matrix_mls_tests::{WireCount, WireLog};
+use matrix_sdk_crypto_mls::GroupStatus;
 
 pub use self::line::Line;
 use self::text::Printer;
@@ -120,6 +121,16 @@ impl Step {
     /// Tells something.
     pub fn note(&mut self, text: impl Into<String>) {
         self.line(Line::Note { text: text.into() });
+    }
+
+    /// Tells of a new epoch, as its author has it.
+    pub fn epoch(&mut self, by: &str, group: &GroupStatus, what: &str) {
+        self.line(Line::Epoch {
+            by: by.to_owned(),
+            epoch: group.epoch,
+            node: group.node.short(),
+            what: what.to_owned(),
+        });
     }
 
     /// Requires something, which is what makes the demo more than a show.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use matrix_sdk_crypto_mls::{Readiness, dmls::Rule};
 
 use crate::{
-    report::{Line, Step},
+    report::Step,
     stage::{Stage, status},
 };
 
@@ -22,12 +22,7 @@ pub async fn race(stage: &mut Stage, step: &mut Step) -> Result<()> {
         let device = stage.device(name, number)?;
         device.pump().await?;
         let group = status(device, &room).await?;
-        step.line(Line::Epoch {
-            by: format!("{name}/{number}"),
-            epoch: group.epoch,
-            node: group.node.short(),
-            what: "has sent it, and is in a new epoch".to_owned(),
-        });
+        step.epoch(&format!("{name}/{number}"), &group, "has sent it, and is in a new epoch");
     }
     let left = stage.write("Alice", 1, "I have not heard of Bob's commit.").await?;
     let right = stage.write("Bob", 1, "Nor I of Alice's.").await?;

@@ -1,5 +1,7 @@
 //! Everybody has the same picture.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result, ensure};
 use matrix_sdk_crypto_mls::Notice;
 
@@ -11,6 +13,12 @@ use crate::{
 /// The graph of epochs as Alice has seen it, and whether anything was reported that should not be.
 pub async fn look(stage: &mut Stage, step: &mut Step) -> Result<()> {
     let room = stage.room.clone();
+    let mut labels = BTreeMap::new();
+    for person in &mut stage.people {
+        for (label, device) in person.devices() {
+            labels.insert(device.session.device_id.to_string(), label);
+        }
+    }
     let alice = stage.device("Alice", 1)?;
     let entered: Vec<_> = alice
         .notices
@@ -32,7 +40,7 @@ pub async fn look(stage: &mut Stage, step: &mut Step) -> Result<()> {
             (added, removed) => format!("added {added}, removed {removed}"),
         };
         step.line(Line::Epoch {
-            by: author.device_id,
+            by: labels.get(&author.device_id).cloned().unwrap_or(author.device_id),
             epoch,
             node: node.short(),
             what: format!("{what} on {parent}"),

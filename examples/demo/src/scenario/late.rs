@@ -1,13 +1,13 @@
 //! Somebody joins when much has been said.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use matrix_mls_tests::HttpClient;
 use matrix_sdk_crypto_mls::DecryptionError;
 use ruma::OwnedEventId;
 
 use super::removal::history;
 use crate::{
-    report::{Line, Step},
+    report::Step,
     stage::{Person, Stage, status},
 };
 
@@ -31,12 +31,11 @@ pub async fn join(http: &HttpClient, stage: &mut Stage, step: &mut Step) -> Resu
     let before = status(stage.device("Bob", 1)?, &room).await?;
     let welcome = stage.write("Bob", 1, "Welcome, Dave!").await?;
     let after = status(stage.device("Bob", 1)?, &room).await?;
-    step.line(Line::Epoch {
-        by: "Bob/1".to_owned(),
-        epoch: after.epoch,
-        node: after.node.short(),
-        what: format!("had added {} devices", after.roster.len() - before.roster.len()),
-    });
+    step.epoch(
+        "Bob/1",
+        &after,
+        &format!("has added {} devices", after.roster.len() - before.roster.len()),
+    );
     step.check(after.roster.len() == before.roster.len() + 2, "both of Dave's are in")?;
     stage.read(step, &welcome).await?;
     let sent = stage.say(step, "Dave", 2, "Thank you. What have I missed?").await?;
@@ -53,9 +52,8 @@ pub async fn join(http: &HttpClient, stage: &mut Stage, step: &mut Step) -> Resu
                 // The machine asks for the commits that lead there, and then knows.
                 device.pump().await?;
             }
-            let id = event
-                .get_field::<OwnedEventId>("event_id")?
-                .unwrap_or_else(|| sent.event_id.clone());
+            let id = event.get_field::<OwnedEventId>("event_id")?;
+            let id = id.context("an event without ID")?;
             match device.read(&room, event).await {
                 Ok(_) => bail!("Dave/{number} can read {id} from before he joined"),
                 Err(DecryptionError::BeforeOurJoin) => missed += 1,

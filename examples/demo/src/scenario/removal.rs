@@ -1,6 +1,6 @@
 //! Somebody is removed, and provably cannot read on.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use matrix_mls_tests::{DriverError, MlsDevice};
 use matrix_sdk_crypto_mls::{
     DecryptionError, MlsError,
@@ -24,8 +24,11 @@ use crate::{
 };
 
 /// What was written after Carol was removed.
-const AFTERWARDS: [(&str, usize, &str); 2] =
-    [("Alice", 1, "Carol is not among us any more."), ("Bob", 2, "And cannot read this.")];
+const AFTERWARDS: [(&str, usize, &str); 3] = [
+    ("Alice", 1, "Carol is not among us any more."),
+    ("Bob", 2, "And cannot read this."),
+    ("Alice", 2, "Nor this, an epoch later."),
+];
 
 /// Carol, and the epochs that she was in.
 pub struct Removed {
@@ -47,29 +50,25 @@ pub async fn kick(stage: &mut Stage, step: &mut Step) -> Result<Removed> {
     let mut carol = stage.dismiss("Carol")?;
     step.note("Alice has kicked Carol from the room");
     let before = status(stage.device("Alice", 1)?, &room).await?;
-    for (number, (name, device, text)) in AFTERWARDS.into_iter().enumerate() {
-        let sent = stage.say(step, name, device, text).await?;
-        if number == 0 {
-            let after = status(stage.device("Alice", 1)?, &room).await?;
-            ensure!(sent.node != before.node, "it was encrypted to Carol");
-            step.line(Line::Epoch {
-                by: "Alice/1".to_owned(),
-                epoch: after.epoch,
-                node: after.node.short(),
-                what: "had removed Carol before that".to_owned(),
-            });
-            step.check(
-                after.roster.len() + 1 == before.roster.len()
-                    && !after.roster.has_user(carol.user.id().as_str()),
-                "Carol's device is not in it",
-            )?;
-        }
-    }
-    // And a commit after it, to be handed to Carol as well.
+    let [first, second, third] = AFTERWARDS;
+    let message = stage.write(first.0, first.1, first.2).await?;
+    let after = status(stage.device("Alice", 1)?, &room).await?;
+    step.epoch("Alice/1", &after, "has removed Carol");
+    step.check(message.sent.node == after.node, "the next message is not encrypted to Carol")?;
+    step.check(
+        after.roster.len() + 1 == before.roster.len()
+            && !after.roster.has_user(carol.user.id().as_str()),
+        "Carol's device is not in that epoch, all others are",
+    )?;
+    stage.read(step, &message).await?;
+    stage.say(step, second.0, second.1, second.2).await?;
+
+    // And another commit, to be handed to Carol as well.
     stage.device("Bob", 1)?.update_keys(&room).await?;
-    let node = status(stage.device("Bob", 1)?, &room).await?.node;
-    stage.agree(step, node).await?;
-    stage.say(step, "Alice", 2, "Nor this, two epochs on.").await?;
+    let after = status(stage.device("Bob", 1)?, &room).await?;
+    step.epoch("Bob/1", &after, "has renewed its keys");
+    stage.agree(step, after.node).await?;
+    stage.say(step, third.0, third.1, third.2).await?;
     let epochs = keys(carol.first(), &room).await?.len();
     Ok(Removed { carol, epochs })
 }
@@ -94,10 +93,10 @@ pub async fn try_everything(stage: &mut Stage, removed: Removed, step: &mut Step
             continue;
         };
         let id = event.get_field::<OwnedEventId>("event_id")?;
-        let text = id.and_then(|id| {
-            stage.people.iter_mut().find_map(|p| p.first().event(&room, &id)?.body())
-        });
-        let text = text.unwrap_or_default();
+        let id = id.context("an event without ID")?;
+        let text =
+            stage.people.iter_mut().find_map(|person| person.first().event(&room, &id)?.body());
+        let text = text.context("nobody else can read it either")?;
         match device.read(&room, event).await {
             Ok(_) if own.iter().any(|key| key.node() == content.epoch) => {
                 readable += 1;
@@ -110,13 +109,13 @@ pub async fn try_everything(stage: &mut Stage, removed: Removed, step: &mut Step
         let reason = DecryptionError::AfterOurRemoval.to_string();
         step.line(Line::Unreadable { device: "Carol/1".to_owned(), text, reason });
         unreadable += 1;
+        let right = members.iter().find(|member| member.node() == content.epoch);
+        let right = right.context("Bob has not the key of an epoch that he has read in")?;
+        ensure!(right.decrypt(&content.ciphertext.0).is_ok(), "Bob's key does not open it");
         for key in &own {
             ensure!(key.decrypt(&content.ciphertext.0).is_err(), "an old key opens it");
             // The same secrets with all that is public of the right epoch.
-            let public = members.iter().find(|member| member.node() == content.epoch);
-            let mut parts = public.map(EpochKey::to_parts).ok_or_else(|| {
-                anyhow::anyhow!("Bob has not the key of an epoch that he has read")
-            })?;
+            let mut parts = right.to_parts();
             parts.encryption_secret = key.encryption_secret().clone();
             parts.sender_data_secret = key.sender_data_secret().clone();
             let forged = EpochKey::from_parts(parts)?;
@@ -124,7 +123,7 @@ pub async fn try_everything(stage: &mut Stage, removed: Removed, step: &mut Step
             attempts += 2;
         }
     }
-    step.check(unreadable == AFTERWARDS.len() + 1, "that is all that was written since")?;
+    step.check(unreadable == AFTERWARDS.len(), "that is all that was written since")?;
     step.check(readable > 0, format!("what was written before ({readable}) stays readable"))?;
     step.check(true, format!("{attempts} attempts with the secrets of her own epochs fail"))?;
     let sent = device.say(&room, "Hello?").await;

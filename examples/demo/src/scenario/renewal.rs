@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    report::{Line, Step},
+    report::Step,
     stage::{Stage, status},
 };
 
@@ -15,12 +15,7 @@ pub async fn update(stage: &mut Stage, step: &mut Step) -> Result<()> {
     let before = status(device, &room).await?;
     device.update_keys(&room).await?;
     let after = status(device, &room).await?;
-    step.line(Line::Epoch {
-        by: "Bob/2".to_owned(),
-        epoch: after.epoch,
-        node: after.node.short(),
-        what: "has renewed its keys".to_owned(),
-    });
+    step.epoch("Bob/2", &after, "has renewed its keys");
     step.check(after.epoch == before.epoch + 1, "that is the next epoch")?;
     step.check(after.roster.len() == before.roster.len(), "with the same members")?;
     stage.agree(step, after.node).await?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    report::{Line, Step},
+    report::Step,
     stage::{Stage, status},
 };
 
@@ -12,12 +12,11 @@ pub async fn founding(stage: &mut Stage, step: &mut Step) -> Result<()> {
     let first = stage.write("Alice", 1, "Who is there?").await?;
     let room = stage.room.clone();
     let group = status(stage.device("Alice", 1)?, &room).await?;
-    step.line(Line::Epoch {
-        by: "Alice/1".to_owned(),
-        epoch: group.epoch,
-        node: group.node.short(),
-        what: format!("has founded the group with {} devices", group.roster.len()),
-    });
+    step.epoch(
+        "Alice/1",
+        &group,
+        &format!("has founded the group with {} devices", group.roster.len()),
+    );
     stage.read(step, &first).await?;
     for (name, number, text) in [
         ("Alice", 2, "I am, on my other device."),
