@@ -44,8 +44,9 @@ pub enum MlsError {
         /// Who removed it.
         by: OwnedUserId,
     },
-    /// Somebody has to be removed before anything is sent, and the server has refused our commit.
-    #[error("members have to be removed first, and the server refuses our commits")]
+    /// Somebody has to be removed before anything is sent, or our keys are to be renewed, and the
+    /// server has refused our commit a short while ago.
+    #[error("a commit is needed first, and the server refuses our commits")]
     CommitsRefused,
     /// Rooms founded by this machine let in cross-signed devices only, and this device is none: sign
     /// it by the user's identity first, or found rooms with another

@@ -96,6 +96,8 @@ pub(crate) struct Room {
     /// failed or was cancelled here leaves this set, and the next one loads the room anew. Otherwise
     /// memory could fall behind the store, and use a generation twice.
     saving: bool,
+    /// Nothing in the queue waits for an epoch that was entered.
+    drained: bool,
 }
 
 /// Exclusive access to a room for the length of an operation.
@@ -328,6 +330,7 @@ impl Room {
             generations: stored.generations,
             commit_events: stored.commit_events,
             saving: false,
+            drained: false,
         };
         room.aim();
         room

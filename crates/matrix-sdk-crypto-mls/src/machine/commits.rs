@@ -5,7 +5,7 @@ use std::sync::Arc;
 use matrix_dmls::{
     CommitPlan, CommitRecord, GroupChanges, GroupError, NodeId, PendingCommit, Welcome,
 };
-use ruma::{OwnedEventId, TransactionId};
+use ruma::{OwnedEventId, TransactionId, UserId};
 use tracing::debug;
 
 use super::{MlsMachine, Room, heavy::heavy, membership::Addition};
@@ -79,6 +79,15 @@ impl MlsMachine {
                 }
                 return Err(MlsError::RoomTooLarge { bytes: size });
             }
+            let used = self.transient().use_up(&additions);
+            if let Some(used) = used {
+                debug!("A key package was used in another room meanwhile");
+                additions.swap_remove(used);
+                if parent.is_some() && additions.is_empty() && only_adds {
+                    return Ok(());
+                }
+                continue;
+            }
             return self.keep_commit(room, node, group, content, additions).await;
         }
     }
@@ -104,13 +113,7 @@ impl MlsMachine {
         let kind = OutboxRequestKind::Commit { node, content, recipients };
         self.put_into_outbox(room, &mut changes, kind);
         changes.room(&room.id).group = group;
-        self.save(room, changes).await?;
-        // A key package is used for one commit only, whatever becomes of that.
-        let mut transient = self.transient();
-        for addition in additions {
-            transient.claimed.remove(&addition.name);
-        }
-        Ok(())
+        self.save(room, changes).await
     }
 
     fn put_into_outbox(&self, room: &Room, changes: &mut Changes, kind: OutboxRequestKind) {
@@ -146,8 +149,9 @@ impl MlsMachine {
         let Some(pending) = room.group.pending_commit(&node).cloned() else { return Ok(()) };
         let record = Arc::clone(&pending.node.record);
         let mut changes = Changes::default();
-        let mut recipients = Vec::new();
         let mut content = self.commit_content(room, &pending);
+        // The request is gone if the server has said before that it refuses the commit.
+        let mut recipients = recipients_of(&pending)?;
         if let Some(request) = self.commit_request(&room.id, Some(node)).await? {
             changes.outbox.insert(request.id, None);
             if let OutboxRequestKind::Commit { content: sent, recipients: whom, .. } = request.kind
@@ -218,6 +222,21 @@ fn welcome_size(pending: &PendingCommit) -> Result<usize, MlsError> {
     let bytes = welcome.encrypted_group_info().len() + pending.tree.len();
     // The recipient's own part and the names.
     Ok(bytes.div_ceil(3) * 4 + 2048)
+}
+
+/// For whom a commit has Welcomes: it has them in the order in which it adds the devices.
+fn recipients_of(pending: &PendingCommit) -> Result<Vec<WelcomeRecipient>, MlsError> {
+    let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
+    let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
+    let added = pending.node.record.added.iter().map(|(_, member)| member.device());
+    let recipients = welcome.recipients().zip(added).filter_map(|(key_package, device)| {
+        Some(WelcomeRecipient {
+            user_id: UserId::parse(&device.user_id).ok()?,
+            device_id: device.device_id.as_str().into(),
+            key_package,
+        })
+    });
+    Ok(recipients.collect())
 }
 
 /// The Welcomes for those whom a commit adds, in requests of a bounded size.

@@ -141,11 +141,11 @@ impl MlsMachine {
             graph.ancestors(&node).any(|above| graph.status(&above) == Some(NodeStatus::Entered));
         let is_member =
             room.group.roster(&node).is_some_and(|roster| roster.leaf_of(ours).is_some());
-        if entered_above && !is_member {
-            DecryptionError::AfterOurRemoval
-        } else if entered_above {
-            // Another copy of its commit may still let us in.
+        if is_member {
+            // A Welcome, or another copy of its commit, may still let us in.
             DecryptionError::UnknownEpoch(node)
+        } else if entered_above {
+            DecryptionError::AfterOurRemoval
         } else {
             DecryptionError::BeforeOurJoin
         }

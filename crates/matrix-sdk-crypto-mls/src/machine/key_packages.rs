@@ -45,6 +45,8 @@ pub(super) struct ServerCounts {
     pub(super) one_time: Option<u64>,
     /// It has handed out the last-resort package, or lost it.
     pub(super) last_resort_used: bool,
+    /// It has refused an upload, and no sync has come since.
+    pub(super) refused: bool,
 }
 
 /// An upload that the server has not answered.
@@ -76,6 +78,7 @@ impl MlsMachine {
         unused_fallback_keys: Option<&[OneTimeKeyAlgorithm]>,
     ) {
         let mut transient = self.transient();
+        transient.counts.refused = false;
         // A server that has none of ours leaves the algorithm out, but only if it counts at all.
         if !counts.is_empty() || unused_fallback_keys.is_some() {
             let count = counts.get(&algorithm()).copied().unwrap_or_default();
@@ -95,6 +98,9 @@ impl MlsMachine {
         }
         let now = self.now();
         let counts = self.transient().counts;
+        if counts.refused {
+            return Ok(None);
+        }
         let missing = match counts.one_time {
             None if account.published => 0,
             None => WANTED,
@@ -158,7 +164,7 @@ impl MlsMachine {
         response: &upload_keys::v3::Response,
     ) -> Result<(), MlsError> {
         let mut account = self.inner.account.lock().await;
-        let Some(upload) = self.transient().upload.take() else {
+        let Some(upload) = self.transient().upload.clone() else {
             return Err(MlsError::UnknownRequest);
         };
         let now = self.now();
@@ -183,6 +189,7 @@ impl MlsMachine {
         self.inner.store.save_changes(changes).await?;
         *account = new;
         let mut transient = self.transient();
+        transient.upload = None;
         transient.counts.one_time =
             response.one_time_key_counts.get(&algorithm()).map(|count| u64::from(*count));
         if upload.last_resort.is_some() {

@@ -73,6 +73,10 @@ impl MlsMachine {
             }
         }
         let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
+        if wanted.iter().any(|user| !tracked.contains_key(user.as_str())) {
+            // It was begun when they came, but perhaps not finished.
+            self.track_members(room).await?;
+        }
         for user_id in wanted {
             if !is_fresh(user_id.as_str()) {
                 difference.stale.push(user_id.clone());

@@ -56,7 +56,8 @@ impl MlsMachine {
     ///
     /// # Errors
     ///
-    /// As [`MlsMachine::prepare_room`].
+    /// As [`MlsMachine::prepare_room`], and [`MlsError::CommitsRefused`] also while nobody has to be
+    /// removed.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn update_keys(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
         let mut guard = self.lock_room(room_id).await?;
@@ -82,11 +83,19 @@ impl MlsMachine {
             return Ok(Readiness::NeedsRequests);
         }
         let founder = since.sender == self.user_id();
-        let Some(node) = room.group.sending_tip() else {
+        if room.group.sending_tip().is_none() {
             if founder && room.view.group.is_none() && room.group.graph().is_empty() {
                 return self.found(room).await;
             }
-            return Ok(Readiness::WaitingForWelcome);
+            // What a Welcome needs may have come, or have to be asked for again after a restart.
+            self.try_to_join(room).await?;
+        }
+        let Some(node) = room.group.sending_tip() else {
+            return Ok(if self.transient().is_fetching(&room.id) {
+                Readiness::NeedsRequests
+            } else {
+                Readiness::WaitingForWelcome
+            });
         };
         self.check_membership(room, node)?;
 
@@ -99,7 +108,7 @@ impl MlsMachine {
         let refused = self.now() < room.view.commits_refused_until;
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
         let left_behind = room.group.chosen_tip() != Some(node);
-        if !difference.remove.is_empty() {
+        if update || !difference.remove.is_empty() {
             if left_behind {
                 return Err(MlsError::LeftBehind);
             }

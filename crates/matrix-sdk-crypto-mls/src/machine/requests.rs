@@ -20,6 +20,7 @@ use tracing::{instrument, warn};
 use super::{
     DeviceName, MlsMachine, Room,
     key_packages::{ServerCounts, Upload, algorithm},
+    membership::Addition,
 };
 use crate::{
     error::MlsError,
@@ -74,6 +75,21 @@ impl Transient {
             .or_insert_with(|| Claim { id: TransactionId::new(), devices });
     }
 
+    /// Takes the key packages out, all of them or none: each is used for one commit only, whatever
+    /// becomes of that. Gives the place of one that is not there any more.
+    pub(super) fn use_up(&mut self, additions: &[Addition]) -> Option<usize> {
+        let is_there = |addition: &Addition| {
+            self.claimed.get(&addition.name).is_some_and(|bytes| *bytes == addition.key_package)
+        };
+        let used = additions.iter().position(|addition| !is_there(addition));
+        if used.is_none() {
+            for addition in additions {
+                self.claimed.remove(&addition.name);
+            }
+        }
+        used
+    }
+
     /// Whether a claim of the room is under way.
     pub(super) fn is_claiming(&self, room_id: &ruma::RoomId) -> bool {
         self.claims.contains_key(room_id)
@@ -112,6 +128,11 @@ impl Transient {
         } else {
             self.fetches.remove(event_id);
         }
+    }
+
+    /// Whether an event of the room is being asked for.
+    pub(super) fn is_fetching(&self, room_id: &ruma::RoomId) -> bool {
+        self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
     }
 
     /// Orders requests as they were made, also those of one millisecond.
@@ -202,7 +223,8 @@ impl MlsMachine {
                 let mut guard = self.lock_room(&request.room_id).await?;
                 let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
                 self.accepted(room, node, response.event_id.clone()).await?;
-                self.catch_up(room, node).await
+                // Others may have been faster than this answer and have gone on from here.
+                self.take_waiting(room, node).await
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;
@@ -264,7 +286,7 @@ impl MlsMachine {
             let mut transient = self.transient();
             transient.upload = None;
             // Not again before a sync says that they are still missing.
-            transient.counts = ServerCounts { one_time: Some(u64::MAX), last_resort_used: false };
+            transient.counts.refused = true;
             return Ok(());
         }
         let request = self.outbox_request(request_id).await?;

@@ -1,10 +1,12 @@
 //! Events of a room: its state, and commits.
 
+use std::collections::VecDeque;
+
 use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
 };
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
+    OwnedEventId, OwnedUserId, RoomId,
     events::{
         AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -12,7 +14,7 @@ use ruma::{
     serde::Raw,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
 use super::{MlsMachine, Room, heavy::heavy};
@@ -27,6 +29,9 @@ use crate::{
 /// The largest event that is looked at, in bytes (protocol §12); some more than a server lets
 /// through, since what it adds does not count.
 const MAX_EVENT: usize = 2 * 65_536;
+
+/// The type of commit events.
+const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
 
 /// At most this many events of a room wait for an epoch (protocol §12).
 const MAX_QUEUED: usize = 10_000;
@@ -43,7 +48,7 @@ pub(super) struct EventHead {
     pub(super) state_key: Option<String>,
     pub(super) content: Box<RawValue>,
     #[serde(default)]
-    pub(super) origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+    pub(super) origin_server_ts: Option<Value>,
 }
 
 impl EventHead {
@@ -57,18 +62,27 @@ impl EventHead {
     }
 }
 
-/// The fields of state events that matter here. All optional: anybody can send anything.
+/// Fields of state events. Anybody can send anything, so every event is read for its own fields
+/// only, and where several matter, one that is not what it should be does not hide the others.
 #[derive(Deserialize)]
-struct StateContent {
-    membership: Option<MembershipState>,
-    algorithm: Option<String>,
-    encryption_algorithm: Option<String>,
+struct MemberContent {
+    membership: MembershipState,
+}
+
+#[derive(Deserialize)]
+struct VisibilityContent {
+    history_visibility: HistoryVisibility,
+}
+
+#[derive(Deserialize)]
+struct EncryptionContent {
+    algorithm: Option<Value>,
+    encryption_algorithm: Option<Value>,
     /// MSC4245 has no stable name yet.
     #[serde(rename = "org.matrix.msc4245.encryption_algorithm")]
-    unstable_encryption_algorithm: Option<String>,
-    history_visibility: Option<HistoryVisibility>,
-    rotation_period_ms: Option<u64>,
-    rotation_period_msgs: Option<u64>,
+    unstable_encryption_algorithm: Option<Value>,
+    rotation_period_ms: Option<Value>,
+    rotation_period_msgs: Option<Value>,
 }
 
 impl MlsMachine {
@@ -89,6 +103,9 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
+        if !room.drained {
+            self.drain(room).await?;
+        }
         let before = room.view.clone();
         let mut view = before.clone();
         for event in state {
@@ -112,13 +129,13 @@ impl MlsMachine {
             }
         }
         for head in heads {
-            if head.event_type == "io.github.matrix-mls.dmls.v1.commit" && head.state_key.is_none()
-            {
+            if head.event_type == COMMIT && head.state_key.is_none() {
                 self.receive_commit(room, head).await?;
             }
         }
         if room.view.mls_since.is_some() {
             self.try_to_join(room).await?;
+            self.connect(room).await?;
         }
         Ok(())
     }
@@ -148,7 +165,7 @@ impl MlsMachine {
         self.try_to_join(room).await
     }
 
-    async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
+    pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
         let users = room.view.tracked_users();
         Ok(self.inner.olm.update_tracked_users(users.iter().map(AsRef::as_ref)).await?)
     }
@@ -157,8 +174,7 @@ impl MlsMachine {
         let Some(state_key) = &head.state_key else { return };
         if head.event_type == "m.room.member" {
             let Ok(user) = OwnedUserId::try_from(state_key.as_str()) else { return };
-            let content: Option<StateContent> = head.content();
-            if let Some(membership) = content.and_then(|content| content.membership) {
+            if let Some(MemberContent { membership }) = head.content() {
                 view.members.insert(user, membership);
             }
             return;
@@ -168,38 +184,36 @@ impl MlsMachine {
         }
         match head.event_type.as_str() {
             "m.room.create" => {
-                let Some(content) = head.content::<StateContent>() else { return };
+                let Some(content) = head.content::<EncryptionContent>() else { return };
                 view.creator = Some(head.sender.clone());
                 let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
-                if let Some(algorithm) = named {
-                    latch(view, &head.sender, algorithm);
+                if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                    latch(view, &head.sender);
                 }
             }
             "m.room.encryption" => {
-                let Some(content) = head.content::<StateContent>() else { return };
-                match content.algorithm {
-                    Some(algorithm) if algorithm == ALGORITHM => {
-                        latch(view, &head.sender, algorithm);
-                        view.rotation_period_ms = content.rotation_period_ms;
-                        view.rotation_period_msgs = content.rotation_period_msgs;
-                    }
-                    _ if view.mls_since.is_some() => {
-                        if view.downgraded && view.downgrade_attempt == head.event_id {
-                            return;
-                        }
-                        view.downgraded = true;
-                        view.downgrade_attempt.clone_from(&head.event_id);
-                        self.notify(Notice::DowngradeAttempt {
-                            room_id: room_id.to_owned(),
-                            event_id: head.event_id.clone(),
-                        });
-                    }
-                    _ => {}
+                let Some(content) = head.content::<EncryptionContent>() else { return };
+                if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                    latch(view, &head.sender);
+                    view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
+                    view.rotation_period_msgs =
+                        content.rotation_period_msgs.and_then(|v| v.as_u64());
+                    return;
                 }
+                let known = view.downgraded && view.downgrade_attempt == head.event_id;
+                if view.mls_since.is_none() || known {
+                    return;
+                }
+                view.downgraded = true;
+                view.downgrade_attempt.clone_from(&head.event_id);
+                self.notify(Notice::DowngradeAttempt {
+                    room_id: room_id.to_owned(),
+                    event_id: head.event_id.clone(),
+                });
             }
             "m.room.history_visibility" => {
-                if let Some(content) = head.content::<StateContent>() {
-                    view.history_visibility = content.history_visibility;
+                if let Some(VisibilityContent { history_visibility }) = head.content() {
+                    view.history_visibility = Some(history_visibility);
                 }
             }
             "io.github.matrix-mls.dmls.v1.group" => {
@@ -220,7 +234,7 @@ impl MlsMachine {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(head) = EventHead::read(event.json().get()) else { return Ok(()) };
-        if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
+        if head.event_type == COMMIT {
             self.receive_commit(room, head).await?;
         }
         self.try_to_join(room).await
@@ -232,16 +246,12 @@ impl MlsMachine {
         room: &mut Room,
         head: EventHead,
     ) -> Result<(), MlsError> {
-        let mut waiting = vec![head];
-        while let Some(head) = waiting.pop() {
-            let Some(event_id) = head.event_id.clone() else { continue };
-            self.transient().has_come(&event_id);
-            let entered = self.receive_one_commit(room, &event_id, &head).await?;
-            if let Some(node) = entered {
-                waiting.extend(self.now_known(room, node).await?);
-            }
+        let Some(event_id) = head.event_id.clone() else { return Ok(()) };
+        self.transient().has_come(&event_id);
+        match self.receive_one_commit(room, &event_id, &head).await? {
+            Some(node) => self.take_waiting(room, node).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes one commit event. Gives its node if it is newly known.
@@ -402,28 +412,45 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// An epoch is known: what waited for it is taken out of the queue. Gives the commits; the
-    /// application is told of the messages.
-    pub(super) async fn now_known(
-        &self,
-        room: &mut Room,
-        node: NodeId,
-    ) -> Result<Vec<EventHead>, MlsError> {
-        let mut commits = self.entrances_below(room, node).await?;
-        let queued = self.inner.store.queued_events(&room.id, &node).await?;
-        if queued.is_empty() {
-            return Ok(commits);
+    /// An epoch is known: what waited for it is taken out of the queue, and what waited for that.
+    /// The application is told of the messages.
+    pub(super) async fn take_waiting(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
+        // Should the store fail in between, the rest is taken when the next events come.
+        let was_drained = std::mem::replace(&mut room.drained, false);
+        let mut known = VecDeque::from([node]);
+        while let Some(node) = known.pop_front() {
+            for head in self.entrances_below(room, node).await? {
+                if let Some(event_id) = head.event_id.clone() {
+                    known.extend(self.receive_one_commit(room, &event_id, &head).await?);
+                }
+            }
+            known.extend(self.take_queued(room, node).await?);
         }
+        room.drained = was_drained;
+        Ok(())
+    }
+
+    /// Takes what waited for one epoch, and gives the epochs that are known by that.
+    async fn take_queued(&self, room: &mut Room, node: NodeId) -> Result<Vec<NodeId>, MlsError> {
+        let queued = self.inner.store.queued_events(&room.id, &node).await?;
+        let Some(roster) = room.group.roster(&node).filter(|_| !queued.is_empty()) else {
+            return Ok(Vec::new());
+        };
         let readable = room.group.epoch_key(&node).is_some();
+        // A Welcome, or another copy of the commit, may still let us in.
+        let open = !readable && roster.leaf_of(self.inner.local.device()).is_some();
+        let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
         for event in queued {
-            let Some(head) = EventHead::read(&event.json) else { continue };
-            changes.room(&room.id).queued.insert(event.event_id.clone(), None);
-            if head.event_type == "io.github.matrix-mls.dmls.v1.commit" {
-                commits.push(head);
+            let head = EventHead::read(&event.json);
+            if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
+                // In the queue until it is done with.
+                known.extend(self.receive_one_commit(room, &event.event_id, &head).await?);
+            } else if open {
+                continue;
             } else if let Ok(raw) = RawValue::from_string(event.json) {
-                let (room_id, event_id) = (room.id.clone(), event.event_id);
+                let (room_id, event_id) = (room.id.clone(), event.event_id.clone());
                 let event = Raw::from_json(raw);
                 notices.push(if readable {
                     Notice::Readable { room_id, event_id, event }
@@ -431,12 +458,24 @@ impl MlsMachine {
                     Notice::NotReadable { room_id, event_id, event }
                 });
             }
+            changes.room(&room.id).queued.insert(event.event_id, None);
         }
-        // Oldest first: they are taken from the end.
-        commits.reverse();
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
-        Ok(commits)
+        Ok(known)
+    }
+
+    /// After a start, or after the store has failed in between: what waits for epochs that were
+    /// entered.
+    async fn drain(&self, room: &mut Room) -> Result<(), MlsError> {
+        if self.inner.store.queued_event_count(&room.id).await? > 0 {
+            let entered: Vec<_> = room.group.entered().collect();
+            for node in entered {
+                self.take_waiting(room, node).await?;
+            }
+        }
+        room.drained = true;
+        Ok(())
     }
 
     /// The commits of epochs that we entered before their parent was known: now that it is, their
@@ -447,7 +486,7 @@ impl MlsMachine {
         for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
             if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
                 heads.push(EventHead {
-                    event_type: "io.github.matrix-mls.dmls.v1.commit".to_owned(),
+                    event_type: COMMIT.to_owned(),
                     event_id: Some(stored.event_id),
                     sender: stored.sender,
                     state_key: None,
@@ -519,9 +558,10 @@ impl MlsMachine {
     }
 }
 
-fn latch(view: &mut RoomView, sender: &OwnedUserId, algorithm: String) {
-    if algorithm == ALGORITHM && view.mls_since.is_none() {
-        view.mls_since = Some(MlsSince { algorithm, sender: sender.clone() });
+fn latch(view: &mut RoomView, sender: &OwnedUserId) {
+    if view.mls_since.is_none() {
+        let (algorithm, sender) = (ALGORITHM.to_owned(), sender.clone());
+        view.mls_since = Some(MlsSince { algorithm, sender });
     }
 }
 

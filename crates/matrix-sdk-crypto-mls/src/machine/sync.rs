@@ -62,14 +62,22 @@ impl MlsMachine {
             if room.group.graph().status(&node) == Some(matrix_dmls::NodeStatus::Entered) {
                 continue;
             }
-            let held = self.inner.store.held_welcomes(&room_id).await?;
-            if held.len() >= MAX_HELD_WELCOMES
-                && !held.iter().any(|welcome| welcome.content.epoch == node)
-            {
-                warn!(%room_id, "Too many Welcomes are held for the room");
+            let welcome = HeldWelcome { sender, content, received_at: self.now() };
+            // What can never be used takes nobody's place.
+            if let Err(error) = self.package_for(&welcome).await? {
+                self.report_dropped(room, &welcome, error.to_string());
                 continue;
             }
-            let welcome = HeldWelcome { sender, content, received_at: self.now() };
+            let held = self.inner.store.held_welcomes(&room_id).await?;
+            match held.iter().find(|held| held.content.epoch == node) {
+                // Who comes second does not push out who may have been the true sender.
+                Some(first) if first.sender != welcome.sender => continue,
+                None if held.len() >= MAX_HELD_WELCOMES => {
+                    warn!(%room_id, "Too many Welcomes are held for the room");
+                    continue;
+                }
+                _ => {}
+            }
             let mut changes = Changes::default();
             changes.room(&room_id).welcomes.insert(node, Some(welcome));
             self.save(room, changes).await?;

@@ -1,5 +1,7 @@
 //! Joining by Welcome (protocol §6).
 
+use std::collections::BTreeSet;
+
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
 use super::{MlsMachine, Room, heavy::heavy, room_events::may_post};
@@ -11,6 +13,9 @@ use crate::{
 
 /// How long a Welcome is held that cannot be used yet, in milliseconds: 30 days.
 const MAX_AGE: u64 = 30 * 24 * 3600 * 1000;
+
+/// How many commits that wait for their parents are followed upward at most.
+const MAX_WAY_UP: usize = 1000;
 
 /// What is to become of a Welcome.
 enum Verdict {
@@ -51,6 +56,23 @@ impl MlsMachine {
         Ok(())
     }
 
+    /// The key package of ours that a Welcome was made for.
+    pub(super) async fn package_for(
+        &self,
+        welcome: &HeldWelcome,
+    ) -> Result<Result<StoredKeyPackage, GroupError>, MlsError> {
+        let secrets = match Welcome::parse(&welcome.content.welcome.0) {
+            Ok(secrets) => secrets,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        for reference in secrets.recipients() {
+            if let Some(package) = self.inner.store.key_package(&reference).await? {
+                return Ok(Ok(package));
+            }
+        }
+        Ok(Err(GroupError::NoMatchingKeyPackage))
+    }
+
     async fn judge(&self, room: &Room, welcome: &HeldWelcome) -> Result<Verdict, MlsError> {
         let node = welcome.content.epoch;
         let graph = room.group.graph();
@@ -67,16 +89,9 @@ impl MlsMachine {
         if room.view.mls_since.is_none() || !room.view.may_join(self.user_id()) {
             return Ok(Verdict::Hold);
         }
-        let secrets = match Welcome::parse(&welcome.content.welcome.0) {
-            Ok(secrets) => secrets,
+        let package = match self.package_for(welcome).await? {
+            Ok(package) => package,
             Err(error) => return Ok(Verdict::Drop(error.to_string())),
-        };
-        let mut package = None;
-        for reference in secrets.recipients() {
-            package = package.or(self.inner.store.key_package(&reference).await?);
-        }
-        let Some(package) = package else {
-            return Ok(Verdict::Drop(GroupError::NoMatchingKeyPackage.to_string()));
         };
         let commit = self.inner.store.commit(&room.id, &node).await?;
         // Only the copy that the Welcome names: another may have been altered.
@@ -158,14 +173,40 @@ impl MlsMachine {
         room_changes.welcomes.insert(node, None);
         self.save(room, changes).await?;
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
-        self.catch_up(room, node).await
+        self.take_waiting(room, node).await?;
+        self.connect(room).await
     }
 
-    /// Takes what was waiting for an epoch that was just entered, and what that leads to.
-    pub(super) async fn catch_up(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
-        let waiting = self.now_known(room, node).await?;
-        for head in waiting.into_iter().rev() {
-            Box::pin(self.receive_commit(room, head)).await?;
+    /// Asks for the commits that lie between the nodes where we came in, if there are several: which
+    /// branch to send on can be told only where they hang together (protocol §8).
+    pub(super) async fn connect(&self, room: &Room) -> Result<(), MlsError> {
+        let graph = room.group.graph();
+        if graph.roots().nth(1).is_none() {
+            return Ok(());
+        }
+        let named = room.view.group.as_ref().map(|(_, content)| content.founding);
+        let tops: BTreeSet<_> = room
+            .group
+            .entered()
+            .chain(named.filter(|named| graph.contains(named)))
+            .map(|node| graph.ancestors(&node).last().unwrap_or(node))
+            .collect();
+        if tops.len() < 2 {
+            return Ok(());
+        }
+        for top in tops {
+            // What is in the queue already is not asked for again.
+            let mut commit = self.inner.store.commit(&room.id, &top).await?;
+            for _ in 0..MAX_WAY_UP {
+                let Some(StoredCommit { content, .. }) = commit else { break };
+                let Some(parent) = content.parent else { break };
+                commit = self.inner.store.commit(&room.id, &parent).await?;
+                if commit.is_none()
+                    && let Some(parent_event) = content.parent_event
+                {
+                    self.transient().fetch(&room.id, &parent_event);
+                }
+            }
         }
         Ok(())
     }
@@ -176,7 +217,7 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    fn report_dropped(&self, room: &Room, welcome: &HeldWelcome, reason: String) {
+    pub(super) fn report_dropped(&self, room: &Room, welcome: &HeldWelcome, reason: String) {
         self.notify(Notice::WelcomeDropped {
             room_id: room.id.clone(),
             node: welcome.content.epoch,
