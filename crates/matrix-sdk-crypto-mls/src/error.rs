@@ -48,6 +48,11 @@ pub enum MlsError {
     /// server has refused our commit a short while ago.
     #[error("a commit is needed first, and the server refuses our commits")]
     CommitsRefused,
+    /// Rooms founded by this machine let in cross-signed devices only, and this device is none: sign
+    /// it by the user's identity first, or found rooms with another
+    /// [`crate::RoomSettings::trust`].
+    #[error("this device is not signed by its owner, as the rooms that it founds require")]
+    NotCrossSigned,
     /// The branch that everybody should be on cannot be entered, and on the best one that can,
     /// somebody would have to be removed before anything is sent (protocol §8). A member who is on
     /// that branch can let this device in again.

@@ -156,6 +156,34 @@ async fn a_commit_that_another_user_posts_is_dropped_and_the_authors_counts() {
 }
 
 #[tokio::test]
+async fn a_relayed_copy_counts_for_the_author_and_for_those_whom_it_lets_in() {
+    let http = homeserver().await;
+    let mut alice = user(&http, "alice", 1).await;
+    let mut bob = user(&http, "bob", 1).await;
+    let mut dave = user(&http, "dave", 1).await;
+    let room = room_of(&mut alice, &mut [&mut bob]).await;
+    let first = alice.first().say(&room, "before").await.unwrap();
+    reads(bob.first(), &room, &first.event_id, "before").await;
+    alice.first().invite(&room, dave.id()).await.unwrap();
+    dave.join(&room).await.unwrap();
+    alice.first().sync(SOON).await.unwrap();
+
+    let request = commit_in_outbox(alice.first(), &room).await;
+    let AnyOutgoingRequest::RoomMessage(put) = request.request() else { unreachable!() };
+    let mut commit: Value = put.body.deserialize_as_unchecked().unwrap();
+    commit["relay"] = true.into();
+    let copy = send_raw(bob.first(), &room, COMMIT, &commit).await;
+    let response = alice.first().sync_raw(SOON).await.unwrap();
+    let update = alice.first().process_sync(response).await.unwrap();
+    alice.first().process(&update).await.unwrap();
+
+    let second = alice.first().say(&room, "after").await.unwrap();
+    assert_eq!(second.commit_event, Some(copy));
+    assert_ne!(second.node, first.node);
+    all_read(&room, &second, "after", &mut [&mut alice, &mut bob, &mut dave]).await;
+}
+
+#[tokio::test]
 async fn a_posted_commit_that_another_user_posts_again_changes_nothing() {
     let http = homeserver().await;
     let mut alice = user(&http, "alice", 1).await;

@@ -6,8 +6,8 @@ use ruma::uint;
 use serde_json::json;
 
 use crate::support::{
-    SOON, all_devices, all_read, devices_in, fetch, homeserver, reads, refuses, room_of, room_with,
-    user, user_with,
+    NOW, SOON, all_devices, all_read, devices_in, fetch, homeserver, reads, refuses, room_of,
+    room_with, user, user_with,
 };
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn who_is_invited_reads_from_the_invitation_on() {
     // The Welcome comes while Dave may not read the commit yet.
     let sent = alice.first().say(&room, "do come in").await.unwrap();
     dave.first().sync(SOON).await.unwrap();
-    dave.first().sync(SOON).await.unwrap();
+    dave.first().sync(NOW).await.unwrap();
     assert!(dave.first().status(&room).await.unwrap().is_none());
     dave.join(&room).await.unwrap();
     reads(dave.first(), &room, &sent.event_id, "do come in").await;

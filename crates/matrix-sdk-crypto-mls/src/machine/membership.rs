@@ -54,9 +54,9 @@ impl MlsMachine {
             .load_tracked_users()
             .await?
             .into_iter()
-            .map(|user| (user.user_id, user.dirty))
+            .map(|user| (user.user_id.to_string(), user.dirty))
             .collect();
-        let is_fresh = |user: &str| tracked.iter().any(|(known, dirty)| known == user && !dirty);
+        let is_fresh = |user: &str| tracked.get(user) == Some(&false);
         let roster = match node {
             Some(node) => room.group.roster(&node),
             None => None,
@@ -73,12 +73,12 @@ impl MlsMachine {
             }
         }
         let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
-        if wanted.iter().any(|user| !tracked.contains_key(user)) {
+        if wanted.iter().any(|user| !tracked.contains_key(user.as_str())) {
             // It was begun when they came, but perhaps not finished.
             self.track_members(room).await?;
         }
         for user_id in wanted {
-            if tracked.get(&user_id).is_none_or(|dirty| *dirty) {
+            if !is_fresh(user_id.as_str()) {
                 difference.stale.push(user_id.clone());
             }
             self.compare_user(room, &user_id, &roster, trust, &mut difference).await?;

@@ -1,6 +1,6 @@
 //! Getting a room ready to be sent to: the counterpart of `OlmMachine::share_room_key`.
 
-use matrix_dmls::{CommitPlan, Device, GroupExtension, InstanceId, NodeId};
+use matrix_dmls::{CommitPlan, Device, GroupExtension, InstanceId, NodeId, TrustRequirement};
 use ruma::{OwnedDeviceId, OwnedUserId, RoomId, UserId};
 use tracing::instrument;
 
@@ -40,7 +40,8 @@ impl MlsMachine {
     /// # Errors
     ///
     /// [`MlsError::NotMls`], [`MlsError::Downgraded`], [`MlsError::Removed`],
-    /// [`MlsError::CommitsRefused`], [`MlsError::RoomTooLarge`], or when a store fails.
+    /// [`MlsError::NotCrossSigned`], [`MlsError::LeftBehind`], [`MlsError::CommitsRefused`],
+    /// [`MlsError::RoomTooLarge`], or when a store fails.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn prepare_room(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
         let mut guard = self.lock_room(room_id).await?;
@@ -152,6 +153,13 @@ impl MlsMachine {
 
     async fn found(&self, room: &mut Room) -> Result<Readiness, MlsError> {
         let trust = self.inner.settings.trust;
+        if trust == TrustRequirement::CrossSigned {
+            let ours = self.inner.olm.get_device(self.user_id(), self.device_id(), None).await?;
+            if !ours.is_some_and(|device| device.is_cross_signed_by_owner()) {
+                // The others would have to remove us from our own group.
+                return Err(MlsError::NotCrossSigned);
+            }
+        }
         let mut difference = self.difference(room, None, trust).await?;
         if self.must_wait(room, &mut difference) {
             return Ok(Readiness::NeedsRequests);

@@ -66,6 +66,8 @@ struct Fetch {
     /// Not asked for again until something else happens, and not before this time.
     resting: bool,
     rests_until: u64,
+    /// Somebody has the request and may answer it.
+    handed_out: bool,
 }
 
 impl Transient {
@@ -116,8 +118,19 @@ impl Transient {
             tries: 0,
             resting: false,
             rests_until: 0,
+            handed_out: false,
         };
         self.fetches.insert(event_id.to_owned(), fetch);
+    }
+
+    /// An event that may have been asked for has come by itself.
+    pub(super) fn has_come(&mut self, event_id: &ruma::EventId) {
+        let Some(fetch) = self.fetches.get_mut(event_id) else { return };
+        if fetch.handed_out {
+            fetch.resting = true;
+        } else {
+            self.fetches.remove(event_id);
+        }
     }
 
     /// Whether an event of the room is being asked for.
@@ -145,7 +158,7 @@ impl MlsMachine {
         requests.extend(self.key_package_upload().await?);
         let outbox = self.inner.store.outbox().await?;
         requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
-        let transient = self.transient();
+        let mut transient = self.transient();
         requests.extend(transient.claims.iter().map(|(room_id, claim)| {
             let mut keys = BTreeMap::new();
             for (user_id, device_id) in &claim.devices {
@@ -158,14 +171,17 @@ impl MlsMachine {
                 request: AnyOutgoingRequest::KeysClaim(claim_keys::v3::Request::new(keys)),
             }
         }));
-        requests.extend(transient.fetches.iter().filter(|(_, fetch)| !fetch.resting).map(
-            |(event_id, fetch)| OutgoingRequest {
-                request_id: fetch.id.clone(),
-                room_id: Some(fetch.room_id.clone()),
-                request: AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(
-                    fetch.room_id.clone(),
-                    event_id.clone(),
-                )),
+        requests.extend(transient.fetches.iter_mut().filter(|(_, fetch)| !fetch.resting).map(
+            |(event_id, fetch)| {
+                fetch.handed_out = true;
+                let (room_id, event_id) = (fetch.room_id.clone(), event_id.clone());
+                OutgoingRequest {
+                    request_id: fetch.id.clone(),
+                    room_id: Some(room_id.clone()),
+                    request: AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(
+                        room_id, event_id,
+                    )),
+                }
             },
         ));
         Ok(requests)

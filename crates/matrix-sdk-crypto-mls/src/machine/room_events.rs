@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use matrix_dmls::{ALGORITHM, CommitMessage, CommitRecord, NodeId, Received, SeenBecause};
+use matrix_dmls::{
+    ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
+};
 use ruma::{
     OwnedEventId, OwnedUserId, RoomId,
     events::{
@@ -245,6 +247,7 @@ impl MlsMachine {
         head: EventHead,
     ) -> Result<(), MlsError> {
         let Some(event_id) = head.event_id.clone() else { return Ok(()) };
+        self.transient().has_come(&event_id);
         match self.receive_one_commit(room, &event_id, &head).await? {
             Some(node) => self.take_waiting(room, node).await,
             None => Ok(()),
@@ -538,7 +541,14 @@ impl MlsMachine {
                 let by = record.author.member.device().clone();
                 return self.notify(Notice::Removed { room_id, node, by });
             }
-            SeenBecause::NoState if room.group.entered().next().is_none() => return,
+            // What lies above our entrance, or below an epoch that was reported, is no news.
+            SeenBecause::NoState
+                if record.parent.is_none_or(|parent| {
+                    room.group.graph().status(&parent) != Some(NodeStatus::Entered)
+                }) =>
+            {
+                return;
+            }
             SeenBecause::NoState => "the state of its parent is not held".to_owned(),
             SeenBecause::TooMany => "its author has made too many commits there".to_owned(),
             SeenBecause::Inadmissible(error) => error.to_string(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use matrix_dmls::{CommitMessage, NodeId};
 use proptest::prelude::*;
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
@@ -372,6 +373,8 @@ struct Target {
     bob: SimDevice,
     events: Vec<Value>,
     to_device: Vec<Value>,
+    /// The true commits.
+    commits: Vec<NodeId>,
 }
 
 impl Target {
@@ -394,7 +397,13 @@ impl Target {
             let welcomes = welcomes.iter().map(|event| parse(event.json().get())).collect();
             (server, alice, bob, events, welcomes)
         });
-        Self { runtime, server, alice, bob, events, to_device }
+        let events: Vec<Value> = events;
+        let commits = events.iter().filter(|event| event["type"] == COMMIT).map(|event| {
+            let message = CommitMessage::parse(&bytes_of(&event["content"], "commit"));
+            message.unwrap().node_id()
+        });
+        let commits = commits.collect();
+        Self { runtime, server, alice, bob, events, to_device, commits }
     }
 
     /// Whether the event is one that Bob may take: something else than before.
@@ -433,7 +442,10 @@ impl Target {
             };
             self.bob.mls().receive_sync_changes(changes).await.unwrap();
             let after = self.bob.status().await.unwrap();
-            assert_eq!((before.node, before.tips), (after.node, after.tips), "{event}");
+            assert_eq!(before.node, after.node, "{event}");
+            // Tags are not signed: a copy with wrong ones shows that there is such a commit.
+            let known = |tip| before.tips.contains(tip) || self.commits.contains(tip);
+            assert!(after.tips.iter().all(known), "{event}");
         });
     }
 
@@ -456,7 +468,7 @@ impl Target {
 fn harmed_events_do_no_harm() {
     let target = Target::new();
     let count = target.events.len() + target.to_device.len();
-    proptest!(ProptestConfig::with_cases(400), |(at in 0..count, harm in any_harm())| {
+    proptest!(cases(400), |(at in 0..count, harm in any_harm())| {
         let all = target.events.iter().chain(&target.to_device);
         target.attack(all.clone().nth(at).unwrap().clone(), &harm);
     });
@@ -480,7 +492,7 @@ fn harmed_events_do_no_harm_to_who_waits() {
         let events: Vec<_> = events.map(|e| parse(e.to_json::<Value>().json().get())).collect();
         (server, alice, carol, events)
     });
-    proptest!(ProptestConfig::with_cases(200), |(at in 0..events.len(), harm in any_harm())| {
+    proptest!(cases(200), |(at in 0..events.len(), harm in any_harm())| {
         let mut event = events[at].clone();
         harm.is_done_to(&mut event);
         let same = event["event_id"] == events[at]["event_id"];
@@ -511,7 +523,7 @@ fn harmed_events_do_no_harm_to_who_waits() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn any_json_at_all_is_survived(event in any_json(), state in any_json()) {
@@ -537,6 +549,11 @@ proptest! {
             alice.says("still there").await;
         });
     }
+}
+
+/// The keys are others in every run, so that a saved case would not be the same case again.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
 fn parse(json: &str) -> Value {
