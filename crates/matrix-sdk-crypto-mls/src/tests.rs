@@ -3,6 +3,7 @@
 mod branches;
 mod commits;
 mod faults;
+mod forms;
 mod hostile;
 mod membership;
 mod messages;
