@@ -363,10 +363,12 @@ impl State {
             return;
         }
         let leaves = is_own_membership && knows && !joined;
-        if !leaves && !(joined && knows) {
+        let sees = joined && knows;
+        if !leaves && !sees {
             return;
         }
-        let cut = self.is_cut(&event.sender, &to.0) && !is_own_membership;
+        // What the state is a server works out by itself, whatever came late.
+        let cut = self.is_cut(&event.sender, &to.0) && event.state_key.is_none();
         let device = self.device(to);
         let delivery = Delivery { room_id: room_id.to_owned(), index };
         if cut || device.holds_timeline {

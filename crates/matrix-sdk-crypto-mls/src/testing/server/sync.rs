@@ -9,7 +9,7 @@ use ruma::{
     serde::Raw,
 };
 
-use super::{DeviceName, SimServer, State};
+use super::{super::rng::SimRng, Delivery, DeviceName, SimServer, State};
 
 /// What one sync brings: in the types that the machines take.
 #[derive(Clone, Debug, Default)]
@@ -118,20 +118,33 @@ impl SimServer {
         state.device(name).to_device = messages;
     }
 
-    /// Changes the order of the events that a device has not synced.
+    /// Changes the order of the events that a device has not synced, but for state.
     pub fn shuffles_timeline_of(&self, name: &DeviceName) {
-        let mut state = self.state();
-        let mut timeline: Vec<_> =
-            std::mem::take(&mut state.device(name).timeline).into_iter().collect();
-        state.rng.shuffle(&mut timeline);
-        state.device(name).timeline = timeline.into();
+        self.rearranges_timeline_of(name, |rng, events| rng.shuffle(events));
     }
 
-    /// Turns the order of the events that a device has not synced round.
+    /// Turns the order of the events that a device has not synced round, but for state.
     pub fn reverses_timeline_of(&self, name: &DeviceName) {
+        self.rearranges_timeline_of(name, |_, events| events.reverse());
+    }
+
+    fn rearranges_timeline_of(
+        &self,
+        name: &DeviceName,
+        rearrange: impl FnOnce(&mut SimRng, &mut [Delivery]),
+    ) {
         let mut state = self.state();
-        let timeline = std::mem::take(&mut state.device(name).timeline);
-        state.device(name).timeline = timeline.into_iter().rev().collect();
+        let State { devices, rooms, rng, .. } = &mut *state;
+        let timeline = &mut devices.get_mut(name).expect("the device exists").timeline;
+        let is_free = |delivery: &Delivery| {
+            rooms[&delivery.room_id].events[delivery.index].state_key.is_none()
+        };
+        let mut free: Vec<_> = timeline.iter().filter(|d| is_free(d)).cloned().collect();
+        rearrange(rng, &mut free);
+        let mut free = free.into_iter();
+        for place in timeline.iter_mut().filter(|d| is_free(d)) {
+            *place = free.next().expect("as many as before");
+        }
     }
 
     /// Forgets the events that a device has not synced, as a limited timeline does.
