@@ -136,6 +136,14 @@ CREATE TABLE welcome (
 ) STRICT;
 CREATE INDEX welcome_room ON welcome (room);
 
+-- Which versions of a table's rows a room has, all together: a row that was put back to an older one
+-- does not fit. Only in encrypted stores, and only of tables that are read with the room.
+CREATE TABLE seal (
+    key BLOB NOT NULL PRIMARY KEY,
+    room INTEGER NOT NULL REFERENCES room (id),
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE ledger (
     key BLOB NOT NULL PRIMARY KEY,
     room INTEGER NOT NULL REFERENCES room (id),

@@ -184,13 +184,19 @@ pub(crate) async fn collect_garbage(
     transaction: &mut Transaction<'_>,
     room: &RoomKey,
 ) -> Result<(), StoreError> {
-    let unused = sqlx::query(
-        "DELETE FROM roster WHERE room = ?1
+    let unused: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT key FROM roster WHERE room = ?1
          AND NOT EXISTS (SELECT 1 FROM record WHERE record.roster = roster.key)
          AND NOT EXISTS (SELECT 1 FROM epoch_key WHERE epoch_key.roster = roster.key)
          AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.roster = roster.key)",
-    );
-    transaction.execute(unused.bind(room.id)).await?;
+    )
+    .bind(room.id)
+    .fetch_all(transaction.connection())
+    .await
+    .map_err(database)?;
+    for key in unused {
+        transaction.delete_in_room(table::ROSTER, room, &key).await?;
+    }
     let mut used = std::collections::HashSet::new();
     for table in table::CHUNKED {
         for list in transaction.chunk_lists(table, room).await? {

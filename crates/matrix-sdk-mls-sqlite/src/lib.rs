@@ -13,6 +13,7 @@ mod load;
 mod rows;
 mod save;
 mod schema;
+mod seal;
 mod store;
 mod table;
 mod transaction;

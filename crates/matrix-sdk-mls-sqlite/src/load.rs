@@ -6,8 +6,9 @@ use std::{
 };
 
 use matrix_dmls::{GroupChanges, Member, Roster};
-use matrix_sdk_crypto_mls::store::{
-    HeldWelcome, LedgerEntry, MessageKey, QueuedEvent, StoreError, StoredRoom,
+use matrix_sdk_crypto_mls::{
+    room::RoomView,
+    store::{HeldWelcome, LedgerEntry, MessageKey, QueuedEvent, StoreError, StoredRoom},
 };
 use ruma::{OwnedRoomId, RoomId};
 use serde::de::DeserializeOwned;
@@ -24,6 +25,7 @@ use crate::{
         StateRow, VaultRow,
     },
     save::{message_name, row_key},
+    seal::{self, Sums},
     table::{self, Table},
     transaction::{RoomKey, chunk_list, room_key},
 };
@@ -32,12 +34,17 @@ use crate::{
 pub(crate) struct Reader<'a> {
     pub(crate) connection: &'a mut SqliteConnection,
     pub(crate) cipher: &'a Cipher,
+    /// Of the room that is being read.
+    sums: Sums,
 }
 
 /// A row as it is in its table.
 type Row = (Vec<u8>, Vec<u8>);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(connection: &'a mut SqliteConnection, cipher: &'a Cipher) -> Self {
+        Self { connection, cipher, sums: Sums::default() }
+    }
     /// A room's row, if there is one.
     pub(crate) async fn room(&mut self, room_id: &RoomId) -> Result<Option<RoomKey>, StoreError> {
         let key = room_key(self.cipher, room_id);
@@ -133,9 +140,13 @@ impl Reader<'_> {
         room: &RoomKey,
         node: impl Fn(&T) -> &[u8],
     ) -> Result<Vec<T>, StoreError> {
-        let rows = self.values::<T>(table, Some(room)).await?;
+        let sql = format!("SELECT key, value FROM {} WHERE room = ?", table.name);
+        let rows = self.rows(sql, Some(room)).await?;
+        let sealed = rows.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        self.sums.check(self.cipher, table, &room.key, sealed)?;
         rows.into_iter()
-            .map(|(key, row)| {
+            .map(|(key, value)| {
+                let row = self.decode(table.value, &key, value)?;
                 self.check_key(table, room, node(&row), &key)?;
                 Ok(row)
             })
@@ -176,6 +187,8 @@ impl Reader<'_> {
             .fetch_all(&mut *self.connection)
             .await
             .map_err(database)?;
+        let sealed = rows.iter().map(|(key, _, value)| (key.as_slice(), value.as_slice()));
+        self.sums.check(self.cipher, table, &room.key, sealed)?;
         rows.into_iter()
             .map(|(key, list, value)| {
                 let list = chunk_list(self.cipher, table, &key, list)?;
@@ -205,11 +218,33 @@ impl Reader<'_> {
         Ok(rosters)
     }
 
+    async fn load_sums(&mut self, room: &RoomKey) -> Result<(), StoreError> {
+        if !self.cipher.is_encrypted() {
+            return Ok(());
+        }
+        let mut sums = HashMap::new();
+        for table in table::SEALED {
+            let key = seal::sum_key(self.cipher, table, &room.key);
+            let value: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM seal WHERE key = ?")
+                .bind(&key)
+                .fetch_optional(&mut *self.connection)
+                .await
+                .map_err(database)?;
+            if let Some(value) = value {
+                let sum = seal::open_sum(self.cipher, &key, value)?;
+                sums.insert(key, sum);
+            }
+        }
+        self.sums = Sums(sums);
+        Ok(())
+    }
+
     /// A room with its group.
     pub(crate) async fn stored_room(&mut self, room: &RoomKey) -> Result<StoredRoom, StoreError> {
-        let view = self.key(table::VIEW, room, b"");
+        self.load_sums(room).await?;
+        let view = self.by_node(table::VIEW, room, |_: &RoomView| b"").await?.pop();
         Ok(StoredRoom {
-            view: self.value(table::VIEW, &view).await?.unwrap_or_default(),
+            view: view.unwrap_or_default(),
             group: self.group(room).await?,
             generations: self.generations(room).await?,
             commit_events: self.commit_events(room).await?,

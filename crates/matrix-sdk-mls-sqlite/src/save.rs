@@ -208,7 +208,7 @@ impl Saver<'_, '_> {
             Some(row) => self.put_by_node(table, node, row).await,
             None => {
                 let key = self.key(table, node.as_bytes());
-                self.transaction.delete(table, &key).await.map(drop)
+                self.transaction.delete_in_room(table, &self.room, &key).await.map(drop)
             }
         }
     }
@@ -216,7 +216,7 @@ impl Saver<'_, '_> {
     /// Deletes a row with secrets, chunks or a roster, to make room for the next one if there is one.
     async fn replace(&mut self, table: Table, node: &NodeId) -> Result<Vec<u8>, StoreError> {
         let key = self.key(table, node.as_bytes());
-        if self.transaction.delete(table, &key).await? {
+        if self.transaction.delete_in_room(table, &self.room, &key).await? {
             self.garbage = true;
             self.erased = true;
         }

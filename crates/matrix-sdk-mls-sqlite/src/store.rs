@@ -205,7 +205,7 @@ impl SqliteMlsStore {
     }
 
     pub(crate) fn reader<'a>(&'a self, snapshot: &'a mut SqliteConnection) -> Reader<'a> {
-        Reader { connection: snapshot, cipher: &self.inner.cipher }
+        Reader::new(snapshot, &self.inner.cipher)
     }
 }
 

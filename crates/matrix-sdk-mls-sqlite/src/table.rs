@@ -45,7 +45,12 @@ tables! {
     QUEUED "queued" "" true;
     WELCOME "welcome" "" true;
     LEDGER "ledger" "" true;
+    SEAL "seal" "" false;
 }
 
 /// The tables whose rows name chunks.
 pub(crate) const CHUNKED: [Table; 3] = [ROSTER, NODE_STATE, PENDING];
+
+/// The tables that are read with the room, whose rows a seal holds together.
+pub(crate) const SEALED: [Table; 8] =
+    [VIEW, ROSTER, RECORD, NODE_STATE, VAULT, EPOCH_KEY, PENDING, GENERATION];

@@ -1,5 +1,7 @@
 //! One batch of changes, and the few statements that it is made of.
 
+use std::collections::BTreeMap;
+
 use matrix_sdk_crypto_mls::store::StoreError;
 use ruma::RoomId;
 use sqlx::{
@@ -14,6 +16,7 @@ use crate::{
     codec,
     error::database,
     hook::Hook,
+    seal::{self, Sum},
     table::{self, Table},
 };
 
@@ -49,6 +52,8 @@ pub(crate) struct Transaction<'c> {
     writer: &'c mut Writer,
     hook: &'c Hook,
     pub(crate) cipher: &'c Cipher,
+    /// The sums that have changed, by their lookup key, with their room.
+    sums: BTreeMap<Vec<u8>, (i64, Sum)>,
 }
 
 /// A room's row.
@@ -77,7 +82,7 @@ impl<'c> Transaction<'c> {
     ) -> Result<Self, StoreError> {
         writer.roll_back().await;
         writer.in_transaction = true;
-        let mut transaction = Self { writer, hook, cipher };
+        let mut transaction = Self { writer, hook, cipher, sums: BTreeMap::new() };
         transaction.control("BEGIN IMMEDIATE").await?;
         Ok(transaction)
     }
@@ -88,6 +93,12 @@ impl<'c> Transaction<'c> {
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        for (key, (room, sum)) in std::mem::take(&mut self.sums) {
+            let value = self.cipher.seal(Place(table::SEAL.value, &key), sum.as_bytes())?;
+            let put =
+                sqlx::query("INSERT OR REPLACE INTO seal (key, room, value) VALUES (?, ?, ?)");
+            self.execute(put.bind(key).bind(room).bind(value)).await?;
+        }
         self.hook.commit()?;
         self.control("COMMIT").await?;
         self.writer.in_transaction = false;
@@ -170,8 +181,69 @@ impl<'c> Transaction<'c> {
             Beside::Both(link, plain) => seal(query.bind(link.to_owned()), plain)?,
         };
         let value = self.cipher.seal(Place(table.value, key), value)?;
+        self.unseal_row(table, room, key).await?;
+        self.toggle(table, room, key, &value).await?;
         self.execute(query.bind(value)).await?;
         Ok(())
+    }
+
+    /// Takes a row out of its table's sum, before it is replaced or deleted.
+    async fn unseal_row(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        if !seal::is_sealed(self.cipher, table) {
+            return Ok(());
+        }
+        let sql = format!("SELECT value FROM {} WHERE key = ?", table.name);
+        let old: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        match old {
+            Some(old) => self.toggle(table, room, key, &old).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn toggle(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+        sealed: &[u8],
+    ) -> Result<(), StoreError> {
+        if !seal::is_sealed(self.cipher, table) {
+            return Ok(());
+        }
+        let sum_key = seal::sum_key(self.cipher, table, &room.key);
+        if !self.sums.contains_key(&sum_key) {
+            let stored = sqlx::query_scalar("SELECT value FROM seal WHERE key = ?")
+                .bind(&sum_key)
+                .fetch_optional(self.connection())
+                .await
+                .map_err(database)?;
+            let sum = stored.map(|value| seal::open_sum(self.cipher, &sum_key, value));
+            self.sums.insert(sum_key.clone(), (room.id, sum.transpose()?.unwrap_or_default()));
+        }
+        if let Some((_, sum)) = self.sums.get_mut(&sum_key) {
+            sum.toggle(self.cipher, table, key, sealed);
+        }
+        Ok(())
+    }
+
+    /// Deletes a room's row; whether it was there.
+    pub(crate) async fn delete_in_room(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+    ) -> Result<bool, StoreError> {
+        self.unseal_row(table, room, key).await?;
+        self.delete(table, key).await
     }
 
     /// Deletes a row; whether it was there.

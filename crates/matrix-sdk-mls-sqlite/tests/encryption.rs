@@ -120,8 +120,17 @@ async fn rows_stay_where_they_are() {
     let directory = directory();
     let store = SqliteMlsStore::open_with_key(&directory, Some(&KEY)).await.unwrap();
     let scenario = scenario();
-    for (_, batch) in scenario.batches {
+    let options = SqliteConnectOptions::new().filename(store.path());
+    for (name, batch) in scenario.batches {
         store.save_changes(batch).await.unwrap();
+        if name == "queue an event" {
+            // An attacker's copies of some rows.
+            let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+            let copy = "CREATE TABLE older_generation AS SELECT * FROM generation;
+                        CREATE TABLE older_vault AS SELECT * FROM vault";
+            sqlx::raw_sql(copy).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
     }
     store.close().await.unwrap();
     let original = fs::read(store.path()).unwrap();
@@ -145,7 +154,12 @@ async fn rows_stay_where_they_are() {
         "UPDATE commit_event SET room = 3 - room",
         // From another table.
         "UPDATE epoch_key SET value = (SELECT value FROM vault)",
-        // Gone.
+        // Put back to an older version, or gone.
+        "UPDATE generation SET value = o.value FROM older_generation AS o
+             WHERE o.key = generation.key",
+        "UPDATE vault SET value = o.value FROM older_vault AS o WHERE o.key = vault.key",
+        "DELETE FROM generation",
+        "DELETE FROM epoch_key",
         "DELETE FROM chunk WHERE id = (SELECT MAX(id) FROM chunk)",
     ];
     for attack in attacks {
