@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, Connection,
     sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -43,6 +43,11 @@ pub(crate) fn readers(config: &SqliteMlsStoreConfig, path: &Path) -> SqlitePool 
         .max_connections(config.readers)
         .acquire_timeout(config.busy_timeout)
         .test_before_acquire(false)
+        // After some errors SQLite ends a transaction by itself, and sqlx does not notice.
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
         .connect_lazy_with(options(config, path).pragma("query_only", "ON"))
 }
 

@@ -46,7 +46,9 @@ pub(crate) async fn create(
     // Writes the log back and deletes it.
     connection.close().await?;
     match temporary.persist_noclobber(path) {
-        Ok(()) => File::open(&config.directory)?.sync_all()?,
+        // So that the name is durable too. Elsewhere directories cannot be opened.
+        Ok(()) if cfg!(unix) => File::open(&config.directory)?.sync_all()?,
+        Ok(()) => {}
         // Another process was faster: its store is the one.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.error.into()),
