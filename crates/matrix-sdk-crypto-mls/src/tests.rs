@@ -2,9 +2,15 @@
 
 mod branches;
 mod commits;
+mod faults;
+mod forms;
+mod hostile;
 mod membership;
 mod messages;
+mod random;
 mod welcomes;
+
+use std::collections::BTreeSet;
 
 use crate::testing::{RequestKind, SimDevice, SimServer};
 
@@ -56,4 +62,20 @@ async fn assert_one_epoch(devices: &[&SimDevice]) {
 fn welcomes_sent(server: &SimServer, device: &SimDevice) -> usize {
     let requests = server.requests_of(device.name());
     requests.iter().filter(|(kind, _)| *kind == RequestKind::ToDevice).count()
+}
+
+/// Asserts that no device has used a generation twice, and that nobody was shown one that was.
+fn assert_no_generation_is_reused(server: &SimServer, devices: &[&SimDevice]) {
+    let mut used = BTreeSet::new();
+    for message in server.sent_messages() {
+        let key = (message.room_id, message.node, message.sender, message.generation);
+        assert!(used.insert(key.clone()), "used twice: {key:?}");
+    }
+    for device in devices {
+        for message in server.sent_messages() {
+            if device.text(&message.event_id).is_some() {
+                assert!(!device.encryption_info(&message.event_id).generation_reused);
+            }
+        }
+    }
 }

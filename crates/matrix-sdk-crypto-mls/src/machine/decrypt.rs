@@ -106,7 +106,7 @@ impl MlsMachine {
                     if let Some(epoch_event) = &content.epoch_event
                         && room.group.entered().next().is_some()
                     {
-                        self.transient().fetch(room_id, epoch_event);
+                        self.transient().fetch(room_id, epoch_event, self.now());
                     }
                 }
                 return Err(reason);

@@ -35,8 +35,10 @@ const REFUSED_PAUSE: u64 = 10 * 60 * 1000;
 /// At most this many events are being fetched at once.
 const MAX_FETCHES: usize = 100;
 
-/// How often an event is asked for that the server does not give.
-const MAX_FETCH_TRIES: u32 = 5;
+/// How long an event is not asked for again that the server did not give, in milliseconds: a minute,
+/// then twice as long each time, up to an hour.
+const FETCH_PAUSE: u64 = 60 * 1000;
+const MAX_FETCH_PAUSE: u64 = 60 * FETCH_PAUSE;
 
 /// What need not be stored: after a restart it is asked for again.
 #[derive(Default)]
@@ -61,8 +63,9 @@ struct Fetch {
     id: OwnedTransactionId,
     room_id: OwnedRoomId,
     tries: u32,
-    /// Not asked for again until something else happens.
+    /// Not asked for again until something else happens, and not before this time.
     resting: bool,
+    rests_until: u64,
     /// Somebody has the request and may answer it.
     handed_out: bool,
 }
@@ -95,29 +98,29 @@ impl Transient {
         self.claims.contains_key(room_id)
     }
 
-    /// Asks for an event that is missing here.
-    pub(super) fn fetch(&mut self, room_id: &ruma::RoomId, event_id: &ruma::EventId) {
+    /// Asks for an event that is missing here, unless the server has said a short while ago that it
+    /// does not have it: it may get it later.
+    pub(super) fn fetch(&mut self, room_id: &ruma::RoomId, event_id: &ruma::EventId, now: u64) {
         if let Some(fetch) = self.fetches.get_mut(event_id) {
-            if fetch.tries < MAX_FETCH_TRIES {
-                fetch.resting = false;
-            }
-        } else {
-            if self.fetches.len() >= MAX_FETCHES {
-                // What the server does not give makes room for what it may.
-                let refused = |(_, fetch): &(_, &Fetch)| fetch.resting && fetch.tries > 0;
-                let resting = self.fetches.iter().find(refused);
-                let Some(resting) = resting.map(|(event_id, _)| event_id.clone()) else { return };
-                self.fetches.remove(&resting);
-            }
-            let fetch = Fetch {
-                id: TransactionId::new(),
-                room_id: room_id.to_owned(),
-                tries: 0,
-                resting: false,
-                handed_out: false,
-            };
-            self.fetches.insert(event_id.to_owned(), fetch);
+            fetch.resting &= now < fetch.rests_until;
+            return;
         }
+        if self.fetches.len() >= MAX_FETCHES {
+            // What was asked for in vain most often makes room.
+            let resting = self.fetches.iter().filter(|(_, fetch)| fetch.resting);
+            let worst = resting.max_by_key(|(_, fetch)| fetch.tries);
+            let Some(worst) = worst.map(|(event_id, _)| event_id.clone()) else { return };
+            self.fetches.remove(&worst);
+        }
+        let fetch = Fetch {
+            id: TransactionId::new(),
+            room_id: room_id.to_owned(),
+            tries: 0,
+            resting: false,
+            rests_until: 0,
+            handed_out: false,
+        };
+        self.fetches.insert(event_id.to_owned(), fetch);
     }
 
     /// An event that may have been asked for has come by itself.
@@ -258,9 +261,14 @@ impl MlsMachine {
         failure: RequestFailure,
     ) -> Result<(), MlsError> {
         if let Some((_, event_id)) = self.find_fetch(request_id) {
-            if let Some(fetch) = self.transient().fetches.get_mut(&event_id) {
-                fetch.tries += 1;
-                fetch.resting = failure == RequestFailure::Refused;
+            let now = self.now();
+            if let Some(fetch) = self.transient().fetches.get_mut(&event_id)
+                && failure == RequestFailure::Refused
+            {
+                let pause = FETCH_PAUSE.saturating_mul(1 << fetch.tries.min(16));
+                fetch.tries = fetch.tries.saturating_add(1);
+                fetch.resting = true;
+                fetch.rests_until = now.saturating_add(pause.min(MAX_FETCH_PAUSE));
             }
             return Ok(());
         }

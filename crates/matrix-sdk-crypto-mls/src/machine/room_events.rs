@@ -369,7 +369,7 @@ impl MlsMachine {
                 if let Some(parent_event) = &content.parent_event
                     && room.group.entered().next().is_some()
                 {
-                    self.transient().fetch(&room.id, parent_event);
+                    self.transient().fetch(&room.id, parent_event, self.now());
                 }
                 // A Welcome may be waiting for just this commit.
                 if !known_event {

@@ -99,7 +99,7 @@ impl MlsMachine {
         let Some(commit) = named else {
             // Who is only invited may not read it, and would use up the tries.
             if room.view.is_joined(self.user_id().as_str()) {
-                self.transient().fetch(&room.id, &welcome.content.epoch_event);
+                self.transient().fetch(&room.id, &welcome.content.epoch_event, self.now());
             }
             return Ok(Verdict::Hold);
         };
@@ -204,7 +204,7 @@ impl MlsMachine {
                 if commit.is_none()
                     && let Some(parent_event) = content.parent_event
                 {
-                    self.transient().fetch(&room.id, &parent_event);
+                    self.transient().fetch(&room.id, &parent_event, self.now());
                 }
             }
         }

@@ -160,3 +160,36 @@ impl MlsStore for MemoryStore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+
+    #[allow(clippy::unused_async)]
+    async fn get_store(_: &str) -> MemoryStore {
+        MemoryStore::new()
+    }
+
+    crate::mlsstore_integration_tests!();
+
+    /// The tests for stores that persist, on one that outlives who opened it.
+    mod reopened {
+        use std::{
+            collections::BTreeMap,
+            sync::{Arc, Mutex},
+        };
+
+        use super::MemoryStore;
+        use crate::testing::FaultyStore;
+
+        static STORES: Mutex<BTreeMap<String, Arc<MemoryStore>>> = Mutex::new(BTreeMap::new());
+
+        #[allow(clippy::unused_async)]
+        async fn get_store(name: &str) -> FaultyStore {
+            let mut stores = STORES.lock().unwrap();
+            FaultyStore::around(Arc::clone(stores.entry(name.to_owned()).or_default()) as _)
+        }
+
+        crate::mlsstore_integration_tests!(persistent);
+    }
+}

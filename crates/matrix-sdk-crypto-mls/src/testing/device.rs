@@ -19,7 +19,7 @@ use ruma::{
 
 use super::{
     clock::TestClock,
-    server::{Answer, DeviceName, OlmAnswer, SimServer, SimSync},
+    server::{Answer, DeviceName, OlmAnswer, SimResponse, SimServer, SimSync},
     store::FaultyStore,
 };
 use crate::{
@@ -27,6 +27,9 @@ use crate::{
     RequestFailure, RoomSettings,
     dmls::{ALGORITHM, TrustRequirement as RoomTrust},
 };
+
+/// How often something is tried again when the store fails.
+const MAX_FAULTS: usize = 5;
 
 /// How many rounds of requests one `pumps` makes at most.
 const MAX_ROUNDS: usize = 50;
@@ -62,7 +65,10 @@ struct Memory {
     open_sync: Option<Arc<SimSync>>,
     /// Notices whose event is to be decrypted again.
     readable: Vec<(OwnedRoomId, OwnedEventId, Raw<AnySyncTimelineEvent>)>,
+    /// Events that could not be read.
+    unreadable: BTreeMap<OwnedEventId, (OwnedRoomId, Raw<AnySyncTimelineEvent>)>,
     rooms_first: bool,
+    crashes_on_faults: bool,
 }
 
 /// What became of an event.
@@ -142,7 +148,12 @@ impl SimDeviceBuilder {
             Some(olm) => olm,
             None => OlmMachine::new(&name.0, &name.1).await,
         };
-        let mls = machine(&olm, &store, &settings, &clock).await.expect("the machine starts");
+        let mut mls = machine(&olm, &store, &settings, &clock).await;
+        if mls.is_err() {
+            store.heal();
+            mls = machine(&olm, &store, &settings, &clock).await;
+        }
+        let mls = mls.expect("the machine starts");
         server.adds_device(&name);
         let inner = Inner {
             server,
@@ -243,9 +254,29 @@ impl SimDevice {
         self.memory().rooms_first = rooms_first;
     }
 
-    /// The application is stopped and started again: what was not in the store is gone.
+    /// Whether the application is killed, and started again, when the store fails. By default it
+    /// only tries again.
+    pub fn crashes_on_faults(&self, crashes: bool) {
+        self.memory().crashes_on_faults = crashes;
+    }
+
+    /// The application is stopped and started again: what was not in the store is gone. What it
+    /// could not read it tries again.
     pub async fn restarts(&self) {
         self.restarts_from(self.store()).await;
+        let unreadable: Vec<_> = self.memory().unreadable.values().cloned().collect();
+        for (room_id, event) in unreadable {
+            self.reads_event(&room_id, &event).await.expect("the store works");
+        }
+    }
+
+    /// After the store has failed; panics at any other error.
+    async fn recovers(&self, error: MlsError) {
+        assert!(matches!(error, MlsError::Store(_)), "{self:?}: {error}");
+        if self.memory().crashes_on_faults {
+            self.store().heal();
+            self.restarts().await;
+        }
     }
 
     /// The application is started with another store.
@@ -259,7 +290,13 @@ impl SimDevice {
 
     /// Sends what the machines want sent, until they want nothing more that the server does.
     pub async fn pumps(&self) {
-        self.tries_to_pump().await.expect("requests go out");
+        for _ in 0..MAX_FAULTS {
+            match self.tries_to_pump().await {
+                Ok(_) => return,
+                Err(error) => self.recovers(error).await,
+            }
+        }
+        panic!("the store of {self:?} fails all the time");
     }
 
     /// Sends what the machines want sent. Gives whether anything was answered.
@@ -343,14 +380,26 @@ impl SimDevice {
     /// Gets the answers that were late.
     pub async fn gets_late_answers(&self) {
         for (id, response) in self.server().take_late(self.name()) {
-            self.mls().mark_request_as_sent(&id, &response).await.expect("a late answer is taken");
+            match self.mls().mark_request_as_sent(&id, &response).await {
+                Ok(()) => {}
+                // It was sent again meanwhile, and answered. Commits have an answer all the same.
+                Err(MlsError::UnknownRequest)
+                    if !matches!(response, SimResponse::RoomMessage(_)) => {}
+                Err(error) => panic!("{self:?} does not take a late answer: {error}"),
+            }
         }
         self.pumps().await;
     }
 
     /// Syncs once, and sends what follows from it.
     pub async fn syncs(&self) {
-        self.tries_to_sync().await.expect("a sync is taken");
+        for _ in 0..MAX_FAULTS {
+            match self.tries_to_sync().await {
+                Ok(()) => return,
+                Err(error) => self.recovers(error).await,
+            }
+        }
+        panic!("the store of {self:?} fails all the time");
     }
 
     /// Syncs once. A sync that failed half-way is done again by the next call.
@@ -445,7 +494,13 @@ impl SimDevice {
             Err(DecryptionError::Machine(error)) => return Err(error),
             Err(error) => Reading::Unreadable(Arc::new(error)),
         };
-        self.memory().readings.insert(event_id, reading);
+        let mut memory = self.memory();
+        if reading.is_clear() {
+            memory.unreadable.remove(&event_id);
+        } else {
+            memory.unreadable.insert(event_id.clone(), (room_id.to_owned(), event.clone()));
+        }
+        memory.readings.insert(event_id, reading);
         Ok(())
     }
 
@@ -453,7 +508,9 @@ impl SimDevice {
     async fn listen(&self) -> Result<(), MlsError> {
         for notice in self.mls().take_notices() {
             let mut memory = self.memory();
-            if let Notice::Readable { room_id, event_id, event } = &notice {
+            if let Notice::Readable { room_id, event_id, event }
+            | Notice::NotReadable { room_id, event_id, event } = &notice
+            {
                 memory.readable.push((room_id.clone(), event_id.clone(), event.clone()));
             }
             memory.notices.push(notice);

@@ -4,6 +4,8 @@ mod base64;
 mod commit;
 mod group;
 mod message;
+#[cfg(test)]
+mod tests;
 mod welcome;
 
 pub use self::{

@@ -79,10 +79,18 @@ impl SimDevice {
 
     /// Sends a message, with whatever must come before it.
     pub async fn says(&self, text: &str) -> OwnedEventId {
-        match self.tries_to_say(text).await {
-            Ok(event_id) => event_id,
-            Err(error) => panic!("{self:?} cannot say {text:?}: {error}"),
+        for _ in 0..MAX_TRIES {
+            match self.tries_to_say(text).await {
+                Ok(event_id) => {
+                    // Applications do it all the time.
+                    self.pumps().await;
+                    return event_id;
+                }
+                Err(SimError::Machine(error @ MlsError::Store(_))) => self.recovers(error).await,
+                Err(error) => panic!("{self:?} cannot say {text:?}: {error}"),
+            }
         }
+        panic!("the store of {self:?} fails all the time");
     }
 
     /// Sends a message, with whatever must come before it.
@@ -170,8 +178,10 @@ impl SimDevice {
     pub async fn starts_to_update_keys(&self) {
         for _ in 0..MAX_TRIES {
             let before = self.pending().await;
-            let readiness = self.mls().update_keys(self.room()).await.expect("keys are renewed");
-            assert_eq!(readiness, Readiness::NeedsRequests);
+            match self.mls().update_keys(self.room()).await {
+                Ok(readiness) => assert_eq!(readiness, Readiness::NeedsRequests),
+                Err(error) => self.recovers(error).await,
+            }
             if self.pending().await != before {
                 return;
             }

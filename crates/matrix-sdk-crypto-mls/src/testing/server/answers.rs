@@ -108,6 +108,11 @@ impl SimServer {
         self.state().device(by).faults.push_back((kind, fault));
     }
 
+    /// What was to go wrong with a device's requests, and has not yet, does not.
+    pub fn nothing_goes_wrong_any_more(&self, by: &DeviceName) {
+        self.state().device(by).faults.clear();
+    }
+
     /// The requests of an `MlsMachine` that have reached the server.
     pub fn requests_of(&self, by: &DeviceName) -> Vec<(RequestKind, OwnedTransactionId)> {
         self.state().device(by).requests.clone()

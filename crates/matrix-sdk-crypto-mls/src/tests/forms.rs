@@ -1,0 +1,92 @@
+//! What leaves the machine and what is stored, as it looks.
+
+use std::collections::BTreeMap;
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use insta::assert_json_snapshot;
+use matrix_dmls::{Device, InstanceId, KeyPackage, NodeId};
+use ruma::{
+    OwnedEventId, OwnedUserId,
+    events::room::{history_visibility::HistoryVisibility, member::MembershipState},
+    user_id,
+};
+use serde_json::Value;
+
+use crate::{
+    AnyOutgoingRequest, Verdict,
+    room::{MlsSince, RoomView},
+    store::MlsStore as _,
+    testing::SimServer,
+    types::events::GroupEventContent,
+};
+
+#[tokio::test]
+async fn an_upload_of_key_packages_looks_like_this() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in_quietly().await;
+    let requests = alice.mls().outgoing_requests().await.unwrap();
+    let [request] = &requests[..] else { panic!("{requests:?}") };
+    let AnyOutgoingRequest::KeysUpload(upload) = request.request() else { panic!("{request:?}") };
+    assert!(upload.device_keys.is_none());
+    assert_eq!((upload.one_time_keys.len(), upload.fallback_keys.len()), (50, 1));
+
+    for (keys, last_resort) in [(&upload.one_time_keys, false), (&upload.fallback_keys, true)] {
+        for (id, key) in keys {
+            let mut key: Value = key.deserialize_as_unchecked().unwrap();
+            let bytes = key["key"].as_str().unwrap();
+            let bytes = STANDARD_NO_PAD.decode(bytes).unwrap();
+            let package = KeyPackage::parse_and_verify(&bytes).unwrap();
+            assert_eq!(package.member().device(), &alice.mls().identity().device);
+            // The ID is the reference, in the alphabet that IDs have.
+            let (algorithm, name) = id.as_str().split_once(':').unwrap();
+            let reference = matrix_dmls::key_package_ref(&bytes);
+            assert_eq!(name, URL_SAFE_NO_PAD.encode(reference.as_bytes()));
+            key["key"] = "<key package>".into();
+            key["signatures"]["@alice:example.org"]["ed25519:PHONE"] = "<signature>".into();
+            assert_json_snapshot!("key_package", BTreeMap::from([(algorithm, key)]));
+            let stored = alice.store().key_package(&reference).await.unwrap().unwrap();
+            assert_eq!(stored.package.last_resort, last_resort);
+        }
+    }
+}
+
+#[test]
+fn what_is_known_of_a_room_is_stored_like_this() {
+    let alice: OwnedUserId = user_id!("@alice:example.org").to_owned();
+    let device =
+        Device { user_id: alice.to_string(), device_id: "PHONE".to_owned(), device_key: [5; 32] };
+    let node = NodeId::from_bytes([1; 32]);
+    let view = RoomView {
+        mls_since: Some(MlsSince {
+            algorithm: matrix_dmls::ALGORITHM.to_owned(),
+            sender: alice.clone(),
+        }),
+        downgraded: true,
+        downgrade_attempt: Some(OwnedEventId::try_from("$attempt").unwrap()),
+        creator: Some(alice.clone()),
+        members: BTreeMap::from([
+            (alice.clone(), MembershipState::Join),
+            (user_id!("@bob:example.org").to_owned(), MembershipState::Ban),
+        ]),
+        members_complete: true,
+        history_visibility: Some(HistoryVisibility::Invited),
+        rotation_period_ms: Some(604_800_000),
+        rotation_period_msgs: Some(100),
+        group: Some((alice, GroupEventContent::new(node, InstanceId::from_bytes([2; 32])))),
+        commits_refused_until: 1_600_000_000_000,
+        must_update: true,
+        updated_at: 1_600_000_000_001,
+        failed_claims: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_002)]),
+        verdicts: BTreeMap::from([(device, Verdict::CrossSigned)]),
+        entrance: Some(node),
+    };
+    assert_json_snapshot!("room_view", view);
+    let json = serde_json::to_string(&view).unwrap();
+    assert_eq!(serde_json::from_str::<RoomView>(&json).unwrap(), view);
+    let empty = RoomView::default();
+    let json = serde_json::to_string(&empty).unwrap();
+    assert_eq!(serde_json::from_str::<RoomView>(&json).unwrap(), empty);
+}

@@ -1,0 +1,181 @@
+//! What the events look like on the wire, for ever.
+
+use insta::assert_json_snapshot;
+use matrix_dmls::{InstanceId, NodeId};
+use ruma::{
+    events::{MessageLikeEventContent as _, StateEventContent as _, ToDeviceEventContent as _},
+    owned_event_id, owned_mxc_uri, room_id,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::to_raw_value};
+
+use super::*;
+
+const fn node(byte: u8) -> NodeId {
+    NodeId::from_bytes([byte; 32])
+}
+
+fn small_commit() -> CommitEventContent {
+    CommitEventContent::new(vec![1, 2, 3], None, vec![4, 5])
+}
+
+fn commit() -> CommitEventContent {
+    let mut content = CommitEventContent::new(vec![1, 2, 3], Some(node(7)), vec![4, 5]);
+    content.parent_event = Some(owned_event_id!("$parent"));
+    content.group_info = Some(vec![6; 10].into());
+    content.tree = Some(vec![7; 10].into());
+    content.relay = true;
+    content
+}
+
+fn commit_in_a_file() -> CommitEventContent {
+    let mut content = small_commit();
+    content.commit = None;
+    content.commit_file = Some(file());
+    content
+}
+
+fn file() -> MediaFile {
+    MediaFile {
+        url: owned_mxc_uri!("mxc://example.org/file"),
+        sha256: vec![9; 32].into(),
+        size: 100_000,
+    }
+}
+
+fn group() -> GroupEventContent {
+    GroupEventContent::new(node(1), InstanceId::from_bytes([2; 32]))
+}
+
+fn group_with_anchor() -> GroupEventContent {
+    GroupEventContent { anchor: Some(node(3)), ..group() }
+}
+
+fn message() -> MlsEncryptedEventContent {
+    MlsEncryptedEventContent::new(vec![0xff, 0xfe, 0xfd], node(1))
+}
+
+fn related_message() -> MlsEncryptedEventContent {
+    let mut content = message();
+    content.epoch_event = Some(owned_event_id!("$epoch"));
+    let relation = json!({ "rel_type": "m.thread", "event_id": "$thread" });
+    content.relates_to = Some(to_raw_value(&relation).unwrap());
+    content
+}
+
+fn welcome() -> ToDeviceWelcomeEventContent {
+    ToDeviceWelcomeEventContent::new(
+        room_id!("!room:example.org").to_owned(),
+        node(1),
+        owned_event_id!("$epoch"),
+        vec![1, 2, 3, 4],
+        SharedWelcome::new(vec![5; 4], vec![6; 4]),
+    )
+}
+
+fn welcome_with_a_file() -> ToDeviceWelcomeEventContent {
+    ToDeviceWelcomeEventContent { shared: None, shared_file: Some(file()), ..welcome() }
+}
+
+#[test]
+fn events_look_like_this() {
+    assert_json_snapshot!("commit_small", small_commit());
+    assert_json_snapshot!("commit_full", commit());
+    assert_json_snapshot!("commit_in_a_file", commit_in_a_file());
+    assert_json_snapshot!("group", group());
+    assert_json_snapshot!("group_with_anchor", group_with_anchor());
+    assert_json_snapshot!("message", message());
+    assert_json_snapshot!("message_related", related_message());
+    assert_json_snapshot!("welcome", welcome());
+    assert_json_snapshot!("welcome_with_a_file", welcome_with_a_file());
+}
+
+#[test]
+fn their_types_have_these_names() {
+    let commit = small_commit().event_type().to_string();
+    assert_eq!(commit, "io.github.matrix-mls.dmls.v1.commit");
+    assert_eq!(group().event_type().to_string(), "io.github.matrix-mls.dmls.v1.group");
+    assert_eq!(welcome().event_type().to_string(), "io.github.matrix-mls.dmls.v1.welcome");
+    assert_eq!(message().event_type().to_string(), "m.room.encrypted");
+    for name in [commit, group().event_type().to_string()] {
+        assert!(name.starts_with(matrix_dmls::NAMESPACE));
+    }
+}
+
+#[test]
+fn they_are_read_as_they_were_written() {
+    comes_back(&small_commit());
+    comes_back(&commit());
+    comes_back(&commit_in_a_file());
+    comes_back(&group());
+    comes_back(&group_with_anchor());
+    comes_back(&message());
+    comes_back(&related_message());
+    comes_back(&welcome());
+    comes_back(&welcome_with_a_file());
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    ignores_more(&commit());
+    ignores_more(&group());
+    ignores_more(&related_message());
+    ignores_more(&welcome());
+    ignores_more(&file());
+}
+
+#[test]
+fn missing_fields_are_refused() {
+    needs(&commit(), &["algorithm", "parent_context"]);
+    needs(&group(), &["founding", "instance"]);
+    needs(&message(), &["algorithm", "ciphertext", "epoch"]);
+    needs(&welcome(), &["room_id", "epoch", "epoch_event", "welcome"]);
+    needs(&file(), &["url", "sha256", "size"]);
+}
+
+#[test]
+fn what_is_not_base64_is_refused() {
+    for wrong in ["AQI=", "AQID\n", "AQ ID", "-_-_", "A", "ÄÄÄÄ"] {
+        let mut content = serde_json::to_value(message()).unwrap();
+        content["ciphertext"] = json!(wrong);
+        serde_json::from_value::<MlsEncryptedEventContent>(content).unwrap_err();
+    }
+    for wrong in ["", "AQID", &"A".repeat(42), &"A".repeat(44)] {
+        let mut content = serde_json::to_value(message()).unwrap();
+        content["epoch"] = json!(wrong);
+        serde_json::from_value::<MlsEncryptedEventContent>(content).unwrap_err();
+    }
+}
+
+#[test]
+fn bytes_do_not_show_in_debug_output() {
+    assert_eq!(format!("{:?}", Bytes(vec![1, 2, 3])), "Bytes(3)");
+}
+
+fn comes_back<T: Serialize + DeserializeOwned>(content: &T) {
+    let json = serde_json::to_value(content).unwrap();
+    let read: T = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), json);
+}
+
+fn ignores_more<T: Serialize + DeserializeOwned>(content: &T) {
+    let json = serde_json::to_value(content).unwrap();
+    let mut more = json.clone();
+    more["org.example.more"] = json!({ "anything": [1, null, "x"] });
+    let read: T = serde_json::from_value(more).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), json);
+}
+
+fn needs<T: Serialize + DeserializeOwned>(content: &T, names: &[&str]) {
+    let json = serde_json::to_value(content).unwrap();
+    for name in names {
+        for wrong in [None, Some(Value::Null), Some(json!(true)), Some(json!([]))] {
+            let mut changed = json.clone();
+            match wrong {
+                None => drop(changed.as_object_mut().unwrap().remove(*name)),
+                Some(wrong) => changed[*name] = wrong,
+            }
+            assert!(serde_json::from_value::<T>(changed).is_err(), "{name}");
+        }
+    }
+}
