@@ -6,7 +6,7 @@
 
 mod split;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use matrix_sdk_crypto_mls::store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -62,33 +62,54 @@ impl<'a> Cutter<'a> {
             .map(|piece| transaction.cipher.lookup("chunk", &[&room.key, piece]))
             .collect();
         let mut ids = known(transaction, &keys).await?;
-        let mut missing = BTreeMap::new();
+        // In the value's order, so that lists are mostly runs.
+        let mut next = None;
+        let mut rows = Vec::new();
         for (key, piece) in keys.iter().zip(&self.0) {
-            if !ids.contains_key(key) {
-                missing.insert(key, *piece);
+            if ids.contains_key(key) {
+                continue;
             }
+            let id = 1 + match next {
+                Some(last) => last,
+                None => transaction.last_chunk().await?,
+            };
+            next = Some(id);
+            let sealed = transaction.cipher.seal(place(id, key).as_ref(), piece)?;
+            rows.push((id, key, sealed));
+            ids.insert(key.clone(), id);
         }
-        if !missing.is_empty() {
-            let mut next = transaction.last_chunk().await?;
-            let mut rows = Vec::with_capacity(missing.len());
-            for (key, piece) in missing {
-                next += 1;
-                let sealed = transaction.cipher.seal(place(next, key).as_ref(), piece)?;
-                rows.push((next, key, sealed));
-                ids.insert(key.clone(), next);
-            }
-            for rows in rows.chunks(BATCH) {
-                let mut insert =
-                    sqlx::QueryBuilder::new("INSERT INTO chunk (id, room, key, value) ");
-                insert.push_values(rows, |mut row, (id, key, value)| {
-                    row.push_bind(id).push_bind(room.id).push_bind(*key).push_bind(value);
-                });
-                transaction.execute(insert.build().persistent(false)).await?;
-            }
+        for rows in rows.chunks(BATCH) {
+            let mut insert = sqlx::QueryBuilder::new("INSERT INTO chunk (id, room, key, value) ");
+            insert.push_values(rows, |mut row, (id, key, value)| {
+                row.push_bind(id).push_bind(room.id).push_bind(*key).push_bind(value);
+            });
+            transaction.execute(insert.build().persistent(false)).await?;
         }
-        let list = keys.iter().filter_map(|key| ids.get(key)).copied().collect::<Vec<i64>>();
-        codec::encode_compact(&list)
+        codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()))
     }
+}
+
+/// A list of IDs as runs: the first, and how many follow one another.
+fn runs(ids: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == id => *count += 1,
+            _ => runs.push((id, 1)),
+        }
+    }
+    runs
+}
+
+/// The list that was written as these bytes.
+pub(crate) fn read_list(bytes: &[u8]) -> Result<Vec<i64>, StoreError> {
+    let runs: Vec<(i64, i64)> = codec::decode(bytes)?;
+    let mut list = Vec::new();
+    for (first, count) in runs {
+        let end = first.checked_add(count).filter(|_| (0..1 << 24).contains(&count));
+        list.extend(first..end.ok_or_else(|| corrupt("a list of pieces"))?);
+    }
+    Ok(list)
 }
 
 /// Which of the pieces are there.
@@ -219,4 +240,20 @@ pub(crate) async fn collect_garbage(
         transaction.execute(delete.build().persistent(false)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_stored_as_runs() {
+        let list = [7, 8, 9, 3, 4, 9, 9, 10];
+        let runs = runs(list.into_iter());
+        assert_eq!(runs, [(7, 3), (3, 2), (9, 1), (9, 2)]);
+        assert_eq!(read_list(&codec::encode_compact(&runs).unwrap()).unwrap(), list);
+        for bad in [(1, -1), (i64::MAX, 1), (0, i64::MAX)] {
+            assert!(read_list(&codec::encode_compact(&[bad]).unwrap()).is_err());
+        }
+    }
 }

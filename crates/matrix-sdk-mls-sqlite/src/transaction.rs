@@ -12,8 +12,8 @@ use sqlx::{
 use zeroize::Zeroizing;
 
 use crate::{
+    chunks,
     cipher::{Cipher, Place},
-    codec,
     error::database,
     hook::Hook,
     seal::{self, Sum},
@@ -95,8 +95,10 @@ impl<'c> Transaction<'c> {
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         for (key, (room, sum)) in std::mem::take(&mut self.sums) {
             let value = self.cipher.seal(Place(table::SEAL.value, &key), sum.as_bytes())?;
-            let put =
-                sqlx::query("INSERT OR REPLACE INTO seal (key, room, value) VALUES (?, ?, ?)");
+            let put = sqlx::query(
+                "INSERT INTO seal (key, room, value) VALUES (?, ?, ?)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            );
             self.execute(put.bind(key).bind(room).bind(value)).await?;
         }
         self.hook.commit()?;
@@ -167,8 +169,14 @@ impl<'c> Transaction<'c> {
             Beside::Sealed(_) => (format!("{column}, "), "?, "),
             Beside::Both(..) => (format!("roster, {column}, "), "?, ?, "),
         };
+        // An update, not a replacement: indices that stay the same are not written.
+        let updates: String = columns
+            .split_terminator(", ")
+            .map(|column| format!("{column} = excluded.{column}, "))
+            .collect();
         let sql = format!(
-            "INSERT OR REPLACE INTO {name} (key, room, {columns}value) VALUES (?, ?, {places}?)"
+            "INSERT INTO {name} (key, room, {columns}value) VALUES (?, ?, {places}?)
+             ON CONFLICT (key) DO UPDATE SET {updates}value = excluded.value"
         );
         let mut query = sqlx::query(AssertSqlSafe(sql)).bind(key.to_owned()).bind(room.id);
         let seal = |query: Query<'static, Sqlite, SqliteArguments>, plain: &[u8]| {
@@ -301,5 +309,5 @@ pub(crate) fn chunk_list(
     list: Vec<u8>,
 ) -> Result<Vec<i64>, StoreError> {
     let list: Zeroizing<Vec<u8>> = cipher.open(Place(table.beside, key), list)?;
-    codec::decode(&list)
+    chunks::read_list(&list)
 }

@@ -1,11 +1,11 @@
 //! Content-defined cutting (FastCDC's rolling "gear" hash).
 
 /// Pieces are at least this long, but for a value's last.
-const MIN: usize = 256;
-/// On top of [`MIN`], a cut comes after 1,024 bytes on average: where these bits of the hash are 0.
-const MASK: u64 = 0x3ff << 48;
+const MIN: usize = 128;
+/// On top of [`MIN`], a cut comes after 512 bytes on average: where these bits of the hash are 0.
+const MASK: u64 = 0x1ff << 48;
 /// And at the latest here.
-const MAX: usize = 8192;
+const MAX: usize = 4096;
 
 /// What a byte adds to the rolling hash. Any table does; a store whose pieces were cut with another
 /// one stays readable, it only shares less.
