@@ -29,6 +29,7 @@
 //! [`User`] is somebody with several of them.
 //!
 //! ```no_run
+//! # use std::time::Duration;
 //! # use matrix_mls_tests::{DriverError, HttpClient, RoomOptions, User};
 //! # async fn talk(http: &HttpClient) -> Result<(), DriverError> {
 //! let mut alice = User::register(http, "alice", 2).await?;
@@ -36,6 +37,7 @@
 //! let room = alice.first().create_room(RoomOptions::mls().with_invite(bob.id())).await?;
 //! bob.first().join(&room).await?;
 //!
+//! alice.first().sync(Duration::ZERO).await?;
 //! let sent = alice.first().say(&room, "hello").await?;
 //! let received = bob.first().wait_for(&room, &sent.event_id).await?;
 //! assert_eq!(received.body().as_deref(), Some("hello"));

@@ -77,8 +77,8 @@ async fn who_lost_the_welcome_is_told_and_gets_in_by_being_removed_and_added_aga
     device.process(&update).await.unwrap();
     assert!(device.status(&room).await.unwrap().is_none());
     assert_eq!(device.mls.prepare_room(&room).await.unwrap(), Readiness::WaitingForWelcome);
-    let lost = device.wait_for(&room, &first.event_id).await.unwrap();
-    assert!(lost.result.is_err());
+    // A message in an epoch that has this device waits for the Welcome, which might come yet.
+    assert!(device.event(&room, &first.event_id).unwrap().is_waiting());
 
     // The others do not notice.
     reads(bob.first(), &room, &first.event_id, "hello").await;

@@ -65,11 +65,14 @@ impl Printer {
         }
         let mut kinds: Vec<_> = step.wire.iter().collect();
         kinds.sort_by_key(|(_, count)| std::cmp::Reverse(count.sent + count.received));
+        if !kinds.is_empty() {
+            self.print(&self.dim(&format!("     {:<62} {}", "over the wire", header())));
+        }
         for (kind, count) in kinds {
             self.print(&self.dim(&format!("     {:<62} {}", shortened(kind), wire(*count))));
         }
-        let total = wire(step.total());
-        self.print(&self.dim(&format!("     {:<62} {total}", seconds(step.time))));
+        let (time, total) = (format!("all, in {}", seconds(step.time)), wire(step.total()));
+        self.print(&self.dim(&format!("     {time:<62} {total}")));
     }
 
     pub(super) fn summary(&self, report: &Report, failure: Option<&str>) {

@@ -1,0 +1,259 @@
+//! Large values in pieces, so that values which have much in common share it.
+//!
+//! A ratchet tree of 1,000 members is half a megabyte, and the trees of neighbouring epochs differ in
+//! a dozen places. Values are cut where their *content* says so, hence equal stretches are cut equally
+//! wherever they are, and each piece is stored once per room under the hash of its content.
+
+mod split;
+
+use std::collections::HashMap;
+
+use matrix_sdk_crypto_mls::store::StoreError;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use self::split::split;
+use crate::{
+    cipher::Place,
+    codec,
+    error::{corrupt, database},
+    table,
+    transaction::{RoomKey, Transaction},
+};
+
+/// Shorter values stay in their row.
+const INLINE: usize = 1024;
+
+/// Rows per statement.
+const BATCH: usize = 200;
+
+/// A value that may be in pieces.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Blob {
+    /// All of it.
+    Inline(#[serde(with = "crate::codec::bytes")] Vec<u8>),
+    /// The next so many of the row's chunks.
+    Chunks(u32),
+}
+
+/// Takes a row's values apart.
+#[derive(Default)]
+pub(crate) struct Cutter<'a>(Vec<&'a [u8]>);
+
+impl<'a> Cutter<'a> {
+    pub(crate) fn cut(&mut self, value: &'a [u8]) -> Blob {
+        if value.len() < INLINE {
+            return Blob::Inline(value.to_vec());
+        }
+        let before = self.0.len();
+        self.0.extend(split(value));
+        Blob::Chunks(u32::try_from(self.0.len() - before).unwrap_or(u32::MAX))
+    }
+
+    /// Stores the pieces that are not there yet, and gives what goes into the row's `chunks`.
+    pub(crate) async fn store(
+        self,
+        transaction: &mut Transaction<'_>,
+        room: &RoomKey,
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let keys: Vec<_> = self
+            .0
+            .iter()
+            .map(|piece| transaction.cipher.lookup("chunk", &[&room.key, piece]))
+            .collect();
+        let mut ids = known(transaction, &keys).await?;
+        // In the value's order, so that lists are mostly runs.
+        let mut next = None;
+        let mut rows = Vec::new();
+        for (key, piece) in keys.iter().zip(&self.0) {
+            if ids.contains_key(key) {
+                continue;
+            }
+            let id = 1 + match next {
+                Some(last) => last,
+                None => transaction.last_chunk().await?,
+            };
+            next = Some(id);
+            let sealed = transaction.cipher.seal(place(id, key).as_ref(), piece)?;
+            rows.push((id, key, sealed));
+            ids.insert(key.clone(), id);
+        }
+        for rows in rows.chunks(BATCH) {
+            let mut insert = sqlx::QueryBuilder::new("INSERT INTO chunk (id, room, key, value) ");
+            insert.push_values(rows, |mut row, (id, key, value)| {
+                row.push_bind(id).push_bind(room.id).push_bind(*key).push_bind(value);
+            });
+            transaction.execute(insert.build().persistent(false)).await?;
+        }
+        codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()))
+    }
+}
+
+/// A list of IDs as runs: the first, and how many follow one another.
+fn runs(ids: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for id in ids {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == id => *count += 1,
+            _ => runs.push((id, 1)),
+        }
+    }
+    runs
+}
+
+/// The list that was written as these bytes.
+pub(crate) fn read_list(bytes: &[u8]) -> Result<Vec<i64>, StoreError> {
+    let runs: Vec<(i64, i64)> = codec::decode(bytes)?;
+    let mut list = Vec::new();
+    for (first, count) in runs {
+        let end = first.checked_add(count).filter(|_| (0..1 << 24).contains(&count));
+        list.extend(first..end.ok_or_else(|| corrupt("a list of pieces"))?);
+    }
+    Ok(list)
+}
+
+/// Which of the pieces are there.
+async fn known(
+    transaction: &mut Transaction<'_>,
+    keys: &[Vec<u8>],
+) -> Result<HashMap<Vec<u8>, i64>, StoreError> {
+    let mut ids = HashMap::with_capacity(keys.len());
+    for keys in keys.chunks(4 * BATCH) {
+        let mut select = sqlx::QueryBuilder::new("SELECT key, id FROM chunk WHERE key IN (");
+        let mut list = select.separated(", ");
+        for key in keys {
+            list.push_bind(key);
+        }
+        select.push(")");
+        let rows: Vec<(Vec<u8>, i64)> = select
+            .build_query_as()
+            .persistent(false)
+            .fetch_all(transaction.connection())
+            .await
+            .map_err(database)?;
+        ids.extend(rows);
+    }
+    Ok(ids)
+}
+
+/// A chunk is bound to its ID as well as to its key, since lists name it by ID.
+struct ChunkPlace(Vec<u8>);
+
+fn place(id: i64, key: &[u8]) -> ChunkPlace {
+    ChunkPlace([&id.to_be_bytes(), key].concat())
+}
+
+impl ChunkPlace {
+    fn as_ref(&self) -> Place<'_> {
+        Place(table::CHUNK.value, &self.0)
+    }
+}
+
+/// The pieces of a room in memory, while its rows are read.
+pub(crate) struct Pieces(HashMap<i64, Zeroizing<Vec<u8>>>);
+
+impl Pieces {
+    pub(crate) fn open(
+        cipher: &crate::cipher::Cipher,
+        rows: Vec<(i64, Vec<u8>, Vec<u8>)>,
+    ) -> Result<Self, StoreError> {
+        rows.into_iter()
+            .map(|(id, key, value)| Ok((id, cipher.open(place(id, &key).as_ref(), value)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The row's values can be put together again, in the order in which they were taken apart.
+    pub(crate) fn of(&self, list: Vec<i64>) -> Joiner<'_> {
+        Joiner { pieces: self, list: list.into_iter() }
+    }
+
+    /// All IDs.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = i64> {
+        self.0.keys().copied()
+    }
+}
+
+/// Puts a row's values together.
+pub(crate) struct Joiner<'a> {
+    pieces: &'a Pieces,
+    list: std::vec::IntoIter<i64>,
+}
+
+impl Joiner<'_> {
+    pub(crate) fn join(&mut self, blob: Blob) -> Result<Vec<u8>, StoreError> {
+        let count = match blob {
+            Blob::Inline(value) => return Ok(value),
+            Blob::Chunks(count) => count as usize,
+        };
+        let parts = self
+            .list
+            .by_ref()
+            .take(count)
+            .map(|id| self.pieces.0.get(&id))
+            .collect::<Option<Vec<_>>>()
+            .filter(|parts| parts.len() == count)
+            .ok_or_else(|| corrupt("a piece of a value is missing"))?;
+        let mut value = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.into_iter().for_each(|part| value.extend_from_slice(part));
+        Ok(value)
+    }
+}
+
+/// Deletes the pieces of a room that no row names any more, and the rosters before them.
+pub(crate) async fn collect_garbage(
+    transaction: &mut Transaction<'_>,
+    room: &RoomKey,
+) -> Result<(), StoreError> {
+    let unused: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT key FROM roster WHERE room = ?1
+         AND NOT EXISTS (SELECT 1 FROM record WHERE record.roster = roster.key)
+         AND NOT EXISTS (SELECT 1 FROM epoch_key WHERE epoch_key.roster = roster.key)
+         AND NOT EXISTS (SELECT 1 FROM pending WHERE pending.roster = roster.key)",
+    )
+    .bind(room.id)
+    .fetch_all(transaction.connection())
+    .await
+    .map_err(database)?;
+    for key in unused {
+        transaction.delete_in_room(table::ROSTER, room, &key).await?;
+    }
+    let mut used = std::collections::HashSet::new();
+    for table in table::CHUNKED {
+        for list in transaction.chunk_lists(table, room).await? {
+            used.extend(list);
+        }
+    }
+    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM chunk WHERE room = ?")
+        .bind(room.id)
+        .fetch_all(transaction.connection())
+        .await
+        .map_err(database)?;
+    let unused: Vec<_> = ids.into_iter().filter(|id| !used.contains(id)).collect();
+    for ids in unused.chunks(4 * BATCH) {
+        let mut delete = sqlx::QueryBuilder::new("DELETE FROM chunk WHERE id IN (");
+        let mut list = delete.separated(", ");
+        for id in ids {
+            list.push_bind(*id);
+        }
+        delete.push(")");
+        transaction.execute(delete.build().persistent(false)).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_stored_as_runs() {
+        let list = [7, 8, 9, 3, 4, 9, 9, 10];
+        let runs = runs(list.into_iter());
+        assert_eq!(runs, [(7, 3), (3, 2), (9, 1), (9, 2)]);
+        assert_eq!(read_list(&codec::encode_compact(&runs).unwrap()).unwrap(), list);
+        for bad in [(1, -1), (i64::MAX, 1), (0, i64::MAX)] {
+            assert!(read_list(&codec::encode_compact(&[bad]).unwrap()).is_err());
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! One batch of changes in one transaction.
+
+use std::{collections::HashMap, sync::Arc};
+
+use matrix_dmls::{GroupChanges, NodeId, Roster};
+use matrix_sdk_crypto_mls::store::{Changes, MessageKey, RoomChanges, StoreError};
+use serde::Serialize;
+
+use crate::{
+    chunks::{self, Cutter},
+    codec::{encode, encode_compact},
+    rows::{
+        CommitEventRow, EpochKeyRow, GenerationRow, PendingRow, RecordRow, RosterRow, StateRow,
+        VaultRow,
+    },
+    table::{self, Table},
+    transaction::{Beside, RoomKey, Transaction},
+};
+
+/// Writes a batch. Whether it erased or replaced a secret, which is then still in the log.
+pub(crate) async fn save(
+    transaction: &mut Transaction<'_>,
+    changes: &Changes,
+) -> Result<bool, StoreError> {
+    let mut erased = false;
+    if let Some(account) = &changes.account {
+        let key = account_key(transaction);
+        transaction.put(table::ACCOUNT, &key, &encode(account)?).await?;
+    }
+    for (reference, package) in &changes.key_packages {
+        let key = transaction.cipher.lookup("key_package", &[reference.as_bytes()]);
+        match package {
+            Some(package) => transaction.put(table::KEY_PACKAGE, &key, &encode(package)?).await?,
+            None => erased |= transaction.delete(table::KEY_PACKAGE, &key).await?,
+        }
+    }
+    for (id, request) in &changes.outbox {
+        let key = transaction.cipher.lookup("outbox", &[id.as_bytes()]);
+        match request {
+            Some(request) => transaction.put(table::OUTBOX, &key, &encode(request)?).await?,
+            None => {
+                transaction.delete(table::OUTBOX, &key).await?;
+            }
+        }
+    }
+    for (room_id, changes) in &changes.rooms {
+        let room = transaction.room(room_id).await?;
+        erased |=
+            Saver { transaction, room, rosters: HashMap::new(), garbage: false, erased: false }
+                .save(changes)
+                .await?;
+    }
+    Ok(erased)
+}
+
+fn account_key(transaction: &Transaction<'_>) -> Vec<u8> {
+    transaction.cipher.lookup("account", &[])
+}
+
+/// The lookup key of a row in a room.
+pub(crate) fn row_key(
+    cipher: &crate::cipher::Cipher,
+    table: Table,
+    room: &[u8],
+    name: &[u8],
+) -> Vec<u8> {
+    cipher.lookup(table.name, &[room, name])
+}
+
+/// What a ledger row is named by.
+pub(crate) fn message_name(key: &MessageKey) -> Vec<u8> {
+    [key.node.as_bytes().as_slice(), &key.leaf.to_be_bytes(), &key.generation.to_be_bytes()]
+        .concat()
+}
+
+/// Writes the changes of one room.
+struct Saver<'a, 'c> {
+    transaction: &'a mut Transaction<'c>,
+    room: RoomKey,
+    /// The rosters that are there, by address: one batch has the same one several times.
+    rosters: HashMap<usize, ([u8; 32], Vec<u8>)>,
+    /// Something that named chunks or rosters has gone.
+    garbage: bool,
+    erased: bool,
+}
+
+impl Saver<'_, '_> {
+    async fn save(mut self, changes: &RoomChanges) -> Result<bool, StoreError> {
+        if let Some(view) = &changes.view {
+            let key = self.key(table::VIEW, b"");
+            self.put(table::VIEW, &key, Beside::Nothing, view).await?;
+        }
+        self.save_group(&changes.group).await?;
+        for (node, next) in &changes.generations {
+            let row = GenerationRow { node: *node, next: *next };
+            self.put_by_node(table::GENERATION, node, &row).await?;
+        }
+        for (node, commit) in &changes.commits {
+            let key = self.key(table::COMMIT_EVENT, node.as_bytes());
+            let event = CommitEventRow { node: *node, event_id: commit.event_id.clone() };
+            let event = encode(&event)?;
+            self.put(table::COMMIT_EVENT, &key, Beside::Sealed(&event), commit).await?;
+        }
+        for (event_id, event) in &changes.queued {
+            let key = self.key(table::QUEUED, event_id.as_bytes());
+            if let Some(event) = event {
+                let node = self.key(table::QUEUED, event.node.as_bytes());
+                self.put(table::QUEUED, &key, Beside::Key("node", Some(&node)), event).await?;
+            } else {
+                self.transaction.delete(table::QUEUED, &key).await?;
+            }
+        }
+        for (node, welcome) in &changes.welcomes {
+            self.apply_by_node(table::WELCOME, node, welcome.as_ref()).await?;
+        }
+        for (message, entry) in &changes.ledger {
+            let key = self.key(table::LEDGER, &message_name(message));
+            self.put(table::LEDGER, &key, Beside::Nothing, &(message, entry)).await?;
+        }
+        if self.garbage {
+            chunks::collect_garbage(self.transaction, &self.room).await?;
+        }
+        Ok(self.erased)
+    }
+
+    async fn save_group(&mut self, group: &GroupChanges) -> Result<(), StoreError> {
+        for (node, entry) in &group.records {
+            let roster = match &entry.roster {
+                Some(roster) => Some(self.roster(roster).await?),
+                None => None,
+            };
+            let (hash, link) = roster.unzip();
+            let key = self.key(table::RECORD, node.as_bytes());
+            self.garbage |= self.transaction.has(table::RECORD, &key).await?;
+            let row = RecordRow::new(entry, hash);
+            self.put(table::RECORD, &key, Beside::Key("roster", link.as_deref()), &row).await?;
+        }
+        for (node, state) in &group.states {
+            let key = self.replace(table::NODE_STATE, node).await?;
+            if let Some(state) = state {
+                let mut cutter = Cutter::default();
+                let row = StateRow::new(*node, state, &mut cutter);
+                let chunks = cutter.store(self.transaction, &self.room).await?;
+                self.put(table::NODE_STATE, &key, Beside::Sealed(&chunks), &row).await?;
+            }
+        }
+        for (node, vault) in &group.vaults {
+            let key = self.key(table::VAULT, node.as_bytes());
+            self.erased |= self.transaction.has(table::VAULT, &key).await?;
+            let row = vault.clone().map(|vault| VaultRow { node: *node, vault });
+            self.apply_by_node(table::VAULT, node, row.as_ref()).await?;
+        }
+        for (node, epoch_key) in &group.epoch_keys {
+            let key = self.replace(table::EPOCH_KEY, node).await?;
+            if let Some(epoch_key) = epoch_key {
+                let (hash, link) = self.roster(epoch_key.roster()).await?;
+                let row = EpochKeyRow::new(epoch_key, hash);
+                let beside = Beside::Key("roster", Some(&link));
+                self.put(table::EPOCH_KEY, &key, beside, &row).await?;
+            }
+        }
+        for (node, pending) in &group.pending {
+            let key = self.replace(table::PENDING, node).await?;
+            if let Some(pending) = pending {
+                let (hash, link) = self.roster(&pending.node.roster).await?;
+                let (key_hash, _) = self.roster(pending.node.epoch_key.roster()).await?;
+                let mut cutter = Cutter::default();
+                let row = PendingRow::new(pending, hash, key_hash, &mut cutter);
+                let chunks = cutter.store(self.transaction, &self.room).await?;
+                self.put(table::PENDING, &key, Beside::Both(&link, &chunks), &row).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key(&self, table: Table, name: &[u8]) -> Vec<u8> {
+        row_key(self.transaction.cipher, table, &self.room.key, name)
+    }
+
+    async fn put(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        beside: Beside<'_>,
+        row: &(impl Serialize + Sync),
+    ) -> Result<(), StoreError> {
+        let value = encode(row)?;
+        self.transaction.put_in_room(table, &self.room, key, beside, &value).await
+    }
+
+    async fn put_by_node(
+        &mut self,
+        table: Table,
+        node: &NodeId,
+        row: &(impl Serialize + Sync),
+    ) -> Result<(), StoreError> {
+        let key = self.key(table, node.as_bytes());
+        self.put(table, &key, Beside::Nothing, row).await
+    }
+
+    async fn apply_by_node(
+        &mut self,
+        table: Table,
+        node: &NodeId,
+        row: Option<&(impl Serialize + Sync)>,
+    ) -> Result<(), StoreError> {
+        match row {
+            Some(row) => self.put_by_node(table, node, row).await,
+            None => {
+                let key = self.key(table, node.as_bytes());
+                self.transaction.delete_in_room(table, &self.room, &key).await.map(drop)
+            }
+        }
+    }
+
+    /// Deletes a row with secrets, chunks or a roster, to make room for the next one if there is one.
+    async fn replace(&mut self, table: Table, node: &NodeId) -> Result<Vec<u8>, StoreError> {
+        let key = self.key(table, node.as_bytes());
+        if self.transaction.delete_in_room(table, &self.room, &key).await? {
+            self.garbage = true;
+            self.erased = true;
+        }
+        Ok(key)
+    }
+
+    /// Stores a roster unless it is there; its content hash and its lookup key.
+    async fn roster(&mut self, roster: &Arc<Roster>) -> Result<([u8; 32], Vec<u8>), StoreError> {
+        let address = Arc::as_ptr(roster).addr();
+        if let Some(known) = self.rosters.get(&address) {
+            return Ok(known.clone());
+        }
+        let hash = roster.content_hash();
+        let key = self.key(table::ROSTER, &hash);
+        if !self.transaction.has(table::ROSTER, &key).await? {
+            let encoded = encode_compact(&**roster)?;
+            let mut cutter = Cutter::default();
+            let row = RosterRow(cutter.cut(&encoded));
+            let chunks = cutter.store(self.transaction, &self.room).await?;
+            self.put(table::ROSTER, &key, Beside::Sealed(&chunks), &row).await?;
+        }
+        self.rosters.insert(address, (hash, key.clone()));
+        Ok((hash, key))
+    }
+}

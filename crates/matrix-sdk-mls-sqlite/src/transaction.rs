@@ -1,0 +1,313 @@
+//! One batch of changes, and the few statements that it is made of.
+
+use std::collections::BTreeMap;
+
+use matrix_sdk_crypto_mls::store::StoreError;
+use ruma::RoomId;
+use sqlx::{
+    AssertSqlSafe, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteQueryResult},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    chunks,
+    cipher::{Cipher, Place},
+    error::database,
+    hook::Hook,
+    seal::{self, Sum},
+    table::{self, Table},
+};
+
+/// The connection that writes.
+pub(crate) struct Writer {
+    pub(crate) connection: SqliteConnection,
+    /// A transaction was begun, and it is not known to have ended.
+    in_transaction: bool,
+}
+
+impl Writer {
+    pub(crate) const fn new(connection: SqliteConnection) -> Self {
+        Self { connection, in_transaction: false }
+    }
+
+    /// Undoes what was left over, if anything was. There may be no transaction any more.
+    pub(crate) async fn roll_back(&mut self) {
+        if self.in_transaction {
+            if let Err(error) = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await {
+                tracing::debug!(%error, "the transaction has rolled back already");
+            }
+            self.in_transaction = false;
+        }
+    }
+}
+
+/// A transaction that writes. It has happened with [`Transaction::commit`]; else it
+/// is to be undone with [`Writer::roll_back`].
+///
+/// Not sqlx's: that one loses count when SQLite rolls back by itself, as it does when the disk is
+/// full, and the connection cannot be used any more.
+pub(crate) struct Transaction<'c> {
+    writer: &'c mut Writer,
+    hook: &'c Hook,
+    pub(crate) cipher: &'c Cipher,
+    /// The sums that have changed, by their lookup key, with their room.
+    sums: BTreeMap<Vec<u8>, (i64, Sum)>,
+}
+
+/// A room's row.
+pub(crate) struct RoomKey {
+    pub(crate) id: i64,
+    pub(crate) key: Vec<u8>,
+}
+
+/// A column beside `key`, `room` and `value`.
+pub(crate) enum Beside<'a> {
+    Nothing,
+    /// The lookup key of a roster, or of what else rows are found by.
+    Key(&'static str, Option<&'a [u8]>),
+    /// Something sealed.
+    Sealed(&'a [u8]),
+    /// A roster's lookup key, and chunks.
+    Both(&'a [u8], &'a [u8]),
+}
+
+impl<'c> Transaction<'c> {
+    /// Takes the write lock at once, so that what is read first is still true when it is written.
+    pub(crate) async fn begin(
+        writer: &'c mut Writer,
+        cipher: &'c Cipher,
+        hook: &'c Hook,
+    ) -> Result<Self, StoreError> {
+        writer.roll_back().await;
+        writer.in_transaction = true;
+        let mut transaction = Self { writer, hook, cipher, sums: BTreeMap::new() };
+        transaction.control("BEGIN IMMEDIATE").await?;
+        Ok(transaction)
+    }
+
+    async fn control(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        sqlx::raw_sql(sql).execute(self.connection()).await.map_err(database)?;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        for (key, (room, sum)) in std::mem::take(&mut self.sums) {
+            let value = self.cipher.seal(Place(table::SEAL.value, &key), sum.as_bytes())?;
+            let put = sqlx::query(
+                "INSERT INTO seal (key, room, value) VALUES (?, ?, ?)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            );
+            self.execute(put.bind(key).bind(room).bind(value)).await?;
+        }
+        self.hook.commit()?;
+        self.control("COMMIT").await?;
+        self.writer.in_transaction = false;
+        // It is done, whatever happens now.
+        let _ = self.hook.committed();
+        Ok(())
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.writer.connection
+    }
+
+    /// Runs a statement that writes. All of them come through here.
+    pub(crate) async fn execute(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<SqliteQueryResult, StoreError> {
+        self.hook.statement()?;
+        query.execute(self.connection()).await.map_err(database)
+    }
+
+    /// A room's row, made if it is not there.
+    pub(crate) async fn room(&mut self, room_id: &RoomId) -> Result<RoomKey, StoreError> {
+        let key = room_key(self.cipher, room_id);
+        let found = sqlx::query_scalar("SELECT id FROM room WHERE key = ?")
+            .bind(&key)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        if let Some(id) = found {
+            return Ok(RoomKey { id, key });
+        }
+        let value = self.cipher.seal(Place(table::ROOM.value, &key), room_id.as_bytes())?;
+        let insert = sqlx::query("INSERT INTO room (key, value) VALUES (?, ?)");
+        let done = self.execute(insert.bind(key.clone()).bind(value)).await?;
+        Ok(RoomKey { id: done.last_insert_rowid(), key })
+    }
+
+    /// Inserts a row of a table that has nothing to do with rooms, or replaces it.
+    pub(crate) async fn put(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), StoreError> {
+        let sql = format!("INSERT OR REPLACE INTO {} (key, value) VALUES (?, ?)", table.name);
+        let value = self.cipher.seal(Place(table.value, key), value)?;
+        self.execute(sqlx::query(AssertSqlSafe(sql)).bind(key.to_owned()).bind(value)).await?;
+        Ok(())
+    }
+
+    /// Inserts a room's row, or replaces it.
+    pub(crate) async fn put_in_room(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+        beside: Beside<'_>,
+        value: &[u8],
+    ) -> Result<(), StoreError> {
+        let name = table.name;
+        let column = table.beside.rsplit('.').next().unwrap_or_default();
+        let (columns, places) = match &beside {
+            Beside::Nothing => (String::new(), ""),
+            Beside::Key(column, _) => (format!("{column}, "), "?, "),
+            Beside::Sealed(_) => (format!("{column}, "), "?, "),
+            Beside::Both(..) => (format!("roster, {column}, "), "?, ?, "),
+        };
+        // An update, not a replacement: indices that stay the same are not written.
+        let updates: String = columns
+            .split_terminator(", ")
+            .map(|column| format!("{column} = excluded.{column}, "))
+            .collect();
+        let sql = format!(
+            "INSERT INTO {name} (key, room, {columns}value) VALUES (?, ?, {places}?)
+             ON CONFLICT (key) DO UPDATE SET {updates}value = excluded.value"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(key.to_owned()).bind(room.id);
+        let seal = |query: Query<'static, Sqlite, SqliteArguments>, plain: &[u8]| {
+            Ok::<_, StoreError>(query.bind(self.cipher.seal(Place(table.beside, key), plain)?))
+        };
+        query = match beside {
+            Beside::Nothing => query,
+            Beside::Key(_, link) => query.bind(link.map(<[u8]>::to_owned)),
+            Beside::Sealed(plain) => seal(query, plain)?,
+            Beside::Both(link, plain) => seal(query.bind(link.to_owned()), plain)?,
+        };
+        let value = self.cipher.seal(Place(table.value, key), value)?;
+        self.unseal_row(table, room, key).await?;
+        self.toggle(table, room, key, &value).await?;
+        self.execute(query.bind(value)).await?;
+        Ok(())
+    }
+
+    /// Takes a row out of its table's sum, before it is replaced or deleted.
+    async fn unseal_row(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+    ) -> Result<(), StoreError> {
+        if !seal::is_sealed(self.cipher, table) {
+            return Ok(());
+        }
+        let sql = format!("SELECT value FROM {} WHERE key = ?", table.name);
+        let old: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        match old {
+            Some(old) => self.toggle(table, room, key, &old).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn toggle(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+        sealed: &[u8],
+    ) -> Result<(), StoreError> {
+        if !seal::is_sealed(self.cipher, table) {
+            return Ok(());
+        }
+        let sum_key = seal::sum_key(self.cipher, table, &room.key);
+        if !self.sums.contains_key(&sum_key) {
+            let stored = sqlx::query_scalar("SELECT value FROM seal WHERE key = ?")
+                .bind(&sum_key)
+                .fetch_optional(self.connection())
+                .await
+                .map_err(database)?;
+            let sum = stored.map(|value| seal::open_sum(self.cipher, &sum_key, value));
+            self.sums.insert(sum_key.clone(), (room.id, sum.transpose()?.unwrap_or_default()));
+        }
+        if let Some((_, sum)) = self.sums.get_mut(&sum_key) {
+            sum.toggle(self.cipher, table, key, sealed);
+        }
+        Ok(())
+    }
+
+    /// Deletes a room's row; whether it was there.
+    pub(crate) async fn delete_in_room(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+        key: &[u8],
+    ) -> Result<bool, StoreError> {
+        self.unseal_row(table, room, key).await?;
+        self.delete(table, key).await
+    }
+
+    /// Deletes a row; whether it was there.
+    pub(crate) async fn delete(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        let sql = format!("DELETE FROM {} WHERE key = ?", table.name);
+        let done = self.execute(sqlx::query(AssertSqlSafe(sql)).bind(key.to_owned())).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    pub(crate) async fn has(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        let sql = format!("SELECT 1 FROM {} WHERE key = ?", table.name);
+        let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        Ok(found.is_some())
+    }
+
+    /// The highest chunk ID that was ever given out.
+    pub(crate) async fn last_chunk(&mut self) -> Result<i64, StoreError> {
+        let last = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'chunk'")
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// What the rows of a table name as their chunks.
+    pub(crate) async fn chunk_lists(
+        &mut self,
+        table: Table,
+        room: &RoomKey,
+    ) -> Result<Vec<Vec<i64>>, StoreError> {
+        let sql = format!("SELECT key, chunks FROM {} WHERE room = ?", table.name);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(room.id)
+            .fetch_all(self.connection())
+            .await
+            .map_err(database)?;
+        rows.into_iter().map(|(key, list)| chunk_list(self.cipher, table, &key, list)).collect()
+    }
+}
+
+/// A room's lookup key.
+pub(crate) fn room_key(cipher: &Cipher, room_id: &RoomId) -> Vec<u8> {
+    cipher.lookup(table::ROOM.name, &[room_id.as_bytes()])
+}
+
+/// Reads a `chunks` column.
+pub(crate) fn chunk_list(
+    cipher: &Cipher,
+    table: Table,
+    key: &[u8],
+    list: Vec<u8>,
+) -> Result<Vec<i64>, StoreError> {
+    let list: Zeroizing<Vec<u8>> = cipher.open(Place(table.beside, key), list)?;
+    chunks::read_list(&list)
+}
