@@ -103,12 +103,12 @@ pub fn room(room: &StoredRoom) -> Value {
     let vaults: BTreeMap<_, _> =
         group.vaults.iter().map(|(node, vault)| (node.to_base64(), vault)).collect();
     let keys: Vec<_> = group.epoch_keys.values().flatten().map(|key| epoch_key(key)).collect();
-    let pendings: Vec<_> = group.pending.values().flatten().map(|p| pending(p)).collect();
+    let waiting: Vec<_> = group.pending.values().flatten().map(|p| pending(p)).collect();
     let generations: Vec<_> = room.generations.iter().collect();
     let commit_events: Vec<_> = room.commit_events.iter().collect();
     json!({
         "view": room.view, "records": records, "states": states, "vaults": vaults,
-        "epoch_keys": keys, "pending": pendings, "generations": generations,
+        "epoch_keys": keys, "pending": waiting, "generations": generations,
         "commit_events": commit_events,
     })
 }
