@@ -75,7 +75,7 @@ impl Story {
         }
         self.everything_is_delivered().await;
         self.everybody_can_talk().await;
-        self.everybody_has_read_what_was_theirs();
+        self.everybody_has_read_what_was_theirs().await;
     }
 
     fn any(&mut self) -> SimDevice {
@@ -313,9 +313,11 @@ impl Story {
         panic!("not in one epoch after {MAX_ROUNDS} messages; wanted {wanted:?}");
     }
 
-    fn everybody_has_read_what_was_theirs(&self) {
-        for message in self.server.sent_messages() {
-            for device in &self.devices {
+    async fn everybody_has_read_what_was_theirs(&self) {
+        let messages = self.server.sent_messages();
+        for device in &self.devices {
+            let is_stranded = self.is_stranded(device).await;
+            for message in &messages {
                 let is_theirs = message.readers.contains(device.name());
                 match device.reading(&message.event_id) {
                     // The server has not shown it to them.
@@ -326,7 +328,7 @@ impl Story {
                     }
                     Some(Reading::Unreadable(why))
                         if matches!(*why, DecryptionError::UnknownEpoch(_))
-                            && self.may_lack_a_welcome(device, &message.node) => {}
+                            && (is_stranded || self.may_lack_a_welcome(device, &message.node)) => {}
                     Some(Reading::Unreadable(why)) => {
                         assert!(!is_theirs, "{device:?} has not read {message:?}: {why}");
                     }
