@@ -81,12 +81,12 @@ async fn a_message_that_came_before_the_welcome_was_usable_is_not_forgotten() {
     alice.invites(&carol);
     let carol = carol.looks_with(&alice);
     alice.syncs().await;
+    server.holds_back_to_device_of(carol.name(), true);
     alice.says("come in").await;
     alice.updates_keys().await;
     alice.updates_keys().await;
     // All of these commits lie before her join, and no later event names them.
     let carol = carol.joins(&alice).await;
-    server.holds_back_to_device_of(carol.name(), true);
     let event = alice.says("did you find your way?").await;
     carol.syncs().await;
     server.holds_back_to_device_of(carol.name(), false);
