@@ -103,10 +103,8 @@ impl MlsMachine {
                 let reason = self.why_no_key(room, node);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, &event_id, node, &head).await?;
-                    if let Some(epoch_event) = &content.epoch_event
-                        && room.group.entered().next().is_some()
-                    {
-                        self.transient().fetch(room_id, epoch_event, self.now());
+                    if let Some(epoch_event) = &content.epoch_event {
+                        self.fetch_when_joined(room, epoch_event);
                     }
                 }
                 return Err(reason);

@@ -1,6 +1,6 @@
 //! Requests out, responses in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use matrix_dmls::NodeId;
 use ruma::{
@@ -35,6 +35,9 @@ const REFUSED_PAUSE: u64 = 10 * 60 * 1000;
 /// At most this many events are being fetched at once.
 const MAX_FETCHES: usize = 100;
 
+/// At most this many events are remembered for a room until we are in its group, the youngest ones.
+const MAX_NAMED: usize = 32;
+
 /// How long an event is not asked for again that the server did not give, in milliseconds: a minute,
 /// then twice as long each time, up to an hour.
 const FETCH_PAUSE: u64 = 60 * 1000;
@@ -49,6 +52,8 @@ pub(super) struct Transient {
     /// Key packages of other devices, not used yet.
     pub(super) claimed: BTreeMap<DeviceName, Vec<u8>>,
     fetches: BTreeMap<OwnedEventId, Fetch>,
+    /// Events that were named in rooms whose group we are not in yet.
+    named: BTreeMap<OwnedRoomId, VecDeque<OwnedEventId>>,
     last_order: u64,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
@@ -121,6 +126,27 @@ impl Transient {
             handed_out: false,
         };
         self.fetches.insert(event_id.to_owned(), fetch);
+    }
+
+    /// Remembers an event that somebody has named, to ask for it when we are in the group.
+    pub(super) fn fetch_later(&mut self, room_id: &ruma::RoomId, event_id: &ruma::EventId) {
+        let named = self.named.entry(room_id.to_owned()).or_default();
+        if named.iter().any(|known| known == event_id) {
+            return;
+        }
+        if named.len() >= MAX_NAMED {
+            named.pop_front();
+        }
+        named.push_back(event_id.to_owned());
+    }
+
+    /// We are in the group: what was named before is asked for, unless it has come meanwhile.
+    pub(super) fn fetch_named(&mut self, room: &Room, now: u64) {
+        for event_id in self.named.remove(&room.id).unwrap_or_default() {
+            if room.commit_events.values().all(|known| *known != event_id) {
+                self.fetch(&room.id, &event_id, now);
+            }
+        }
     }
 
     /// An event that may have been asked for has come by itself.

@@ -6,7 +6,7 @@ use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
 };
 use ruma::{
-    OwnedEventId, OwnedUserId, RoomId,
+    EventId, OwnedEventId, OwnedUserId, RoomId,
     events::{
         AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -366,10 +366,8 @@ impl MlsMachine {
             Ok(_) => Ok(None),
             Err(matrix_dmls::GroupError::UnknownParent(parent)) => {
                 self.queue(room, event_id, parent, head).await?;
-                if let Some(parent_event) = &content.parent_event
-                    && room.group.entered().next().is_some()
-                {
-                    self.transient().fetch(&room.id, parent_event, self.now());
+                if let Some(parent_event) = &content.parent_event {
+                    self.fetch_when_joined(room, parent_event);
                 }
                 // A Welcome may be waiting for just this commit.
                 if !known_event {
@@ -379,6 +377,17 @@ impl MlsMachine {
                 Ok(None)
             }
             Err(error) => drop(error.to_string()),
+        }
+    }
+
+    /// Asks for a commit that somebody has named: as soon as we are in the group, since before that
+    /// nothing could be done with it.
+    pub(super) fn fetch_when_joined(&self, room: &Room, event_id: &EventId) {
+        let mut transient = self.transient();
+        if room.group.entered().next().is_some() {
+            transient.fetch(&room.id, event_id, self.now());
+        } else {
+            transient.fetch_later(&room.id, event_id);
         }
     }
 

@@ -174,6 +174,7 @@ impl MlsMachine {
         self.save(room, changes).await?;
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
         self.take_waiting(room, node).await?;
+        self.transient().fetch_named(room, self.now());
         self.connect(room).await
     }
 

@@ -74,6 +74,27 @@ async fn a_welcome_after_messages_makes_them_readable() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_came_before_the_welcome_was_usable_is_not_forgotten() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.looks_with(&alice);
+    alice.syncs().await;
+    server.holds_back_to_device_of(carol.name(), true);
+    alice.says("come in").await;
+    alice.updates_keys().await;
+    alice.updates_keys().await;
+    // All of these commits lie before her join, and no later event names them.
+    let carol = carol.joins(&alice).await;
+    let event = alice.says("did you find your way?").await;
+    carol.syncs().await;
+    server.holds_back_to_device_of(carol.name(), false);
+    settle(&[&alice, &bob, &carol]).await;
+    carol.has_read(&event, "did you find your way?");
+    assert_one_epoch(&[&alice, &bob, &carol]).await;
+}
+
 /// As above, but the newcomer's device has seen the room from its founding on.
 #[tokio::test]
 async fn a_welcome_after_messages_makes_them_readable_for_a_new_device() {
