@@ -1,6 +1,9 @@
 //! How connections are set up.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection,
@@ -37,11 +40,15 @@ pub(crate) fn writer(config: &SqliteMlsStoreConfig, path: &Path) -> SqliteConnec
         .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT.to_string())
 }
 
+/// How long is waited for a reader at least.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Those that read. They are opened when first needed.
 pub(crate) fn readers(config: &SqliteMlsStoreConfig, path: &Path) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(config.readers)
-        .acquire_timeout(config.busy_timeout)
+        // Opening a connection takes its time on a busy machine; that is nobody's lock.
+        .acquire_timeout(config.busy_timeout.max(READER_PATIENCE))
         .test_before_acquire(false)
         // After some errors SQLite ends a transaction by itself, and sqlx does not notice.
         .before_acquire(|connection, _| {

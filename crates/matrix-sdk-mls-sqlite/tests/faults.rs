@@ -96,7 +96,8 @@ async fn a_cancelled_batch_is_whole_or_nothing() {
 #[tokio::test]
 async fn a_locked_store_is_busy_and_works_afterwards() {
     let directory = directory();
-    let config = SqliteMlsStoreConfig::new(directory.path()).busy_timeout(Duration::from_millis(1));
+    let config =
+        SqliteMlsStoreConfig::new(directory.path()).busy_timeout(Duration::from_millis(50));
     let store = SqliteMlsStore::open_with_config(&config).await.unwrap();
     let room = room_id("one");
     let node = NodeId::from_bytes([1; 32]);
