@@ -57,13 +57,12 @@ async fn who_joins_late_is_told_of_events_that_waited_in_vain() {
     // Dave scrolls up. He has not seen the commits from before yet, and fetches them.
     let event = fetch(dave, &room, &before.event_id).await;
     // Unless they were fetched when he joined: which of the two comes first is the network's to say.
-    let reason = dave.read(&room, &event).await.unwrap_err();
-    assert!(
-        matches!(reason, DecryptionError::UnknownEpoch(_) | DecryptionError::BeforeOurJoin),
-        "{reason:?}"
-    );
-    dave.pump().await.unwrap();
-    let reason = refuses(dave, &room, &before.event_id).await;
+    let mut reason = &dave.read(&room, &event).await.unwrap_err();
+    if !matches!(reason, DecryptionError::BeforeOurJoin) {
+        assert!(matches!(reason, DecryptionError::UnknownEpoch(_)), "{reason:?}");
+        dave.pump().await.unwrap();
+        reason = refuses(dave, &room, &before.event_id).await;
+    }
     assert!(matches!(reason, DecryptionError::BeforeOurJoin), "{reason:?}");
     reads(dave, &room, &after.event_id, "after").await;
 }
