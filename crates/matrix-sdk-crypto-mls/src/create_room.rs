@@ -1,8 +1,14 @@
 //! Creating a room that is an MLS room from its first event (protocol §11).
 
 use matrix_dmls::ALGORITHM;
-use ruma::{api::client::room::create_room, events::AnyInitialStateEvent, serde::Raw};
+use ruma::{
+    api::client::room::create_room,
+    events::{AnyInitialStateEvent, StaticEventContent},
+    serde::Raw,
+};
 use serde_json::{Map, Value, json, value::to_raw_value};
+
+use crate::types::events::{CommitEventContent, GroupEventContent};
 
 /// Makes a request to create a room into one that creates an MLS room, leaving everything else in
 /// it as it is:
@@ -28,8 +34,8 @@ pub fn make_mls_room(request: &mut create_room::v3::Request) -> Result<(), serde
         object(request.power_level_content_override.as_ref().map(|raw| raw.json().get()))?;
     let events = levels.entry("events").or_insert_with(default_levels);
     if let Some(events) = events.as_object_mut() {
-        events.entry("io.github.matrix-mls.dmls.v1.commit").or_insert_with(|| 0.into());
-        events.entry("io.github.matrix-mls.dmls.v1.group").or_insert_with(|| 100.into());
+        events.entry(CommitEventContent::TYPE).or_insert_with(|| 0.into());
+        events.entry(GroupEventContent::TYPE).or_insert_with(|| 100.into());
     }
     request.power_level_content_override = Some(Raw::from_json(to_raw_value(&levels)?));
 

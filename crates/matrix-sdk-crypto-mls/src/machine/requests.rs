@@ -9,7 +9,10 @@ use ruma::{
         keys::claim_keys, message::send_message_event, room::get_room_event,
         state::send_state_event, to_device::send_event_to_device,
     },
-    events::{AnyMessageLikeEventContent, AnyStateEventContent, AnyToDeviceEventContent},
+    events::{
+        AnyMessageLikeEventContent, AnyStateEventContent, AnyToDeviceEventContent,
+        StaticEventContent,
+    },
     serde::Raw,
     to_device::DeviceIdOrAllDevices,
 };
@@ -26,6 +29,7 @@ use crate::{
     error::MlsError,
     notice::Notice,
     store::{Changes, OutboxRequest, OutboxRequestKind},
+    types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
     types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest, RequestFailure},
 };
 
@@ -435,7 +439,7 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
             AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
                 room_id.clone(),
                 id.clone(),
-                "io.github.matrix-mls.dmls.v1.commit".into(),
+                CommitEventContent::TYPE.into(),
                 content,
             ))
         }
@@ -448,7 +452,7 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
                     .insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
             }
             AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
-                "io.github.matrix-mls.dmls.v1.welcome".into(),
+                ToDeviceWelcomeEventContent::TYPE.into(),
                 id.clone(),
                 all,
             ))
@@ -457,7 +461,7 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
             let content: Raw<AnyStateEventContent> = raw(&content)?;
             AnyOutgoingRequest::RoomState(send_state_event::v3::Request::new_raw(
                 room_id.clone(),
-                "io.github.matrix-mls.dmls.v1.group".into(),
+                GroupEventContent::TYPE.into(),
                 String::new(),
                 content,
             ))

@@ -8,7 +8,7 @@ use matrix_dmls::{
 use ruma::{
     EventId, OwnedEventId, OwnedUserId, RoomId,
     events::{
-        AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent,
+        AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent, StaticEventContent,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
     },
     serde::Raw,
@@ -31,7 +31,7 @@ use crate::{
 const MAX_EVENT: usize = 2 * 65_536;
 
 /// The type of commit events.
-const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
+const COMMIT: &str = CommitEventContent::TYPE;
 
 /// At most this many events of a room wait for an epoch (protocol §12).
 const MAX_QUEUED: usize = 10_000;
@@ -216,7 +216,7 @@ impl MlsMachine {
                     view.history_visibility = Some(history_visibility);
                 }
             }
-            "io.github.matrix-mls.dmls.v1.group" => {
+            GroupEventContent::TYPE => {
                 if let Some(content) = head.content::<GroupEventContent>() {
                     view.group = Some((head.sender.clone(), content));
                 }

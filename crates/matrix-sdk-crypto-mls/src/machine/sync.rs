@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ruma::{OneTimeKeyAlgorithm, OwnedUserId, UInt, events::AnyToDeviceEvent, serde::Raw};
+use ruma::{
+    OneTimeKeyAlgorithm, OwnedUserId, UInt,
+    events::{AnyToDeviceEvent, StaticEventContent},
+    serde::Raw,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::{instrument, warn};
@@ -98,7 +102,7 @@ fn welcome(event: &Raw<AnyToDeviceEvent>) -> Option<(OwnedUserId, ToDeviceWelcom
         return None;
     }
     let head: ToDeviceHead = serde_json::from_str(event.json().get()).ok()?;
-    if head.event_type != "io.github.matrix-mls.dmls.v1.welcome"
+    if head.event_type != ToDeviceWelcomeEventContent::TYPE
         || head.content.get().len() > MAX_TO_DEVICE
     {
         return None;
