@@ -9,6 +9,7 @@ mod extension;
 mod graph;
 mod group;
 mod ids;
+mod picture;
 mod record;
 mod roster;
 mod schedule;
@@ -38,6 +39,7 @@ pub use crate::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
         NodeId,
     },
+    picture::{EpochCommit, EpochGraph, EpochNode},
     record::{Author, CommitRecord, IllFormed, ParentView, check_founding, check_well_formed},
     roster::{Member, Roster},
     schedule::{Pprf, Punctured, Vault},

@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
 };
 
-use matrix_dmls::{ChoiceStep, Group, GroupExtension, LocalMember, NodeId, Roster};
+use matrix_dmls::{ChoiceStep, EpochGraph, Group, GroupExtension, LocalMember, NodeId, Roster};
 use matrix_sdk_crypto::OlmMachine;
 use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -250,6 +250,17 @@ impl MlsMachine {
     /// When the store fails.
     pub async fn explain_choice(&self, room_id: &RoomId) -> Result<Vec<ChoiceStep>, MlsError> {
         self.with_room(room_id, |room| room.group.graph().explain()).await
+    }
+
+    /// The room's epochs and the choice among them as a picture: `to_string`, `to_mermaid`,
+    /// `to_graphviz` or `to_svg` draws it. Empty while nothing of a group is known. It has no
+    /// secrets, but says who is in the room.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn epoch_graph(&self, room_id: &RoomId) -> Result<EpochGraph, MlsError> {
+        self.with_room(room_id, |room| room.group.epoch_graph()).await
     }
 
     /// Takes out what has happened since the last call, oldest first.
