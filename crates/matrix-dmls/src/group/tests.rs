@@ -5,4 +5,5 @@ mod branches;
 mod device;
 mod hostile;
 mod joining;
+mod retention;
 mod secrets;

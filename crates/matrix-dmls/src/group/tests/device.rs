@@ -79,7 +79,11 @@ impl TestDevice {
     }
 
     pub(super) fn founds(&mut self) -> Event {
-        let (node, changes) = self.group.found(&self.local, &extension(), vec![]).unwrap();
+        self.founds_with(&extension())
+    }
+
+    pub(super) fn founds_with(&mut self, extension: &GroupExtension) -> Event {
+        let (node, changes) = self.group.found(&self.local, extension, vec![]).unwrap();
         self.sends(node, changes)
     }
 
