@@ -9,6 +9,7 @@ mod key_packages;
 mod membership;
 mod prepare;
 mod requests;
+mod retention;
 mod room_events;
 mod sync;
 mod welcomes;
@@ -92,6 +93,8 @@ pub(crate) struct Room {
     pub(crate) group: Arc<Group>,
     pub(crate) generations: BTreeMap<NodeId, u32>,
     pub(crate) commit_events: BTreeMap<NodeId, OwnedEventId>,
+    /// When these events came, in milliseconds since 1970.
+    pub(crate) commit_times: BTreeMap<NodeId, u64>,
     /// Changes were given to the store, and nobody knows yet what became of them: an operation that
     /// failed or was cancelled here leaves this set, and the next one loads the room anew. Otherwise
     /// memory could fall behind the store, and use a generation twice.
@@ -340,6 +343,7 @@ impl Room {
             group: Arc::new(group),
             generations: stored.generations,
             commit_events: stored.commit_events,
+            commit_times: stored.commit_times,
             saving: false,
             drained: false,
         };
@@ -353,8 +357,15 @@ impl Room {
         }
         Arc::make_mut(&mut self.group).apply(changes.group);
         self.generations.extend(changes.generations);
-        self.commit_events
-            .extend(changes.commits.into_iter().map(|(node, commit)| (node, commit.event_id)));
+        for (node, commit) in changes.commits {
+            if let Some(commit) = commit {
+                self.commit_events.insert(node, commit.event_id);
+                self.commit_times.insert(node, commit.received_at);
+            } else {
+                self.commit_events.remove(&node);
+                self.commit_times.remove(&node);
+            }
+        }
         self.aim();
     }
 

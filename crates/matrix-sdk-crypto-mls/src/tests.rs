@@ -4,10 +4,12 @@ mod branches;
 mod commits;
 mod faults;
 mod forms;
+mod forward_secrecy;
 mod hostile;
 mod membership;
 mod messages;
 mod random;
+mod retention;
 mod welcomes;
 
 use std::collections::BTreeSet;

@@ -183,7 +183,7 @@ impl MlsMachine {
             content,
             received_at: self.now(),
         };
-        room_changes.commits.insert(node, commit);
+        room_changes.commits.insert(node, Some(commit));
         self.save(room, changes).await?;
         self.notify(Notice::EpochEntered {
             room_id: room.id.clone(),

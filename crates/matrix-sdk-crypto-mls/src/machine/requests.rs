@@ -24,6 +24,7 @@ use super::{
     DeviceName, MlsMachine, Room,
     key_packages::{ServerCounts, Upload, algorithm},
     membership::Addition,
+    retention::Schedule,
 };
 use crate::{
     error::MlsError,
@@ -59,6 +60,7 @@ pub(super) struct Transient {
     /// Events that were named in rooms whose group we are not in yet.
     named: BTreeMap<OwnedRoomId, VecDeque<OwnedEventId>>,
     last_order: u64,
+    pub(super) schedule: Schedule,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }

@@ -137,7 +137,7 @@ impl MlsMachine {
             self.try_to_join(room).await?;
             self.connect(room).await?;
         }
-        Ok(())
+        self.erase_due(room).await
     }
 
     /// Takes the complete list of a room's members, as `GET /rooms/{}/members` gives it. Needed
@@ -305,7 +305,7 @@ impl MlsMachine {
         match received {
             Ok(Received::Known(_)) => {
                 if !known_event {
-                    changes.room(&room.id).commits.insert(node, stored);
+                    changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
                 }
                 Ok(None)
@@ -328,7 +328,7 @@ impl MlsMachine {
                 }
                 let room_changes = changes.room(&room.id);
                 room_changes.group = *group;
-                room_changes.commits.insert(node, stored);
+                room_changes.commits.insert(node, Some(stored));
                 room_changes.view = self.with_verdicts(room, &record).await?;
                 self.save(room, changes).await?;
                 self.report_entered(room, &record);
@@ -346,7 +346,7 @@ impl MlsMachine {
                 let room_changes = changes.room(&room.id);
                 room_changes.group = *group;
                 if !known_event {
-                    room_changes.commits.insert(node, stored);
+                    room_changes.commits.insert(node, Some(stored));
                 }
                 self.save(room, changes).await?;
                 if let Some(record) = record {
@@ -371,7 +371,7 @@ impl MlsMachine {
                 }
                 // A Welcome may be waiting for just this commit.
                 if !known_event {
-                    changes.room(&room.id).commits.insert(node, stored);
+                    changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
                 }
                 Ok(None)
@@ -565,6 +565,12 @@ impl MlsMachine {
         };
         self.notify(Notice::EpochNotEntered { room_id, node, reason });
     }
+}
+
+/// An event that was kept, with its type.
+pub(super) fn raw_event(json: String) -> Option<(String, Raw<AnySyncTimelineEvent>)> {
+    let head = EventHead::read(&json)?;
+    Some((head.event_type, Raw::from_json(RawValue::from_string(json).ok()?)))
 }
 
 fn latch(view: &mut RoomView, sender: &OwnedUserId) {
