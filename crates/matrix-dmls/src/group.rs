@@ -17,6 +17,7 @@ mod local;
 mod node;
 mod process;
 mod retention;
+mod standing;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use self::{
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
     retention::MAX_RETAINED_STATES,
+    standing::Confirmation,
 };
 pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{

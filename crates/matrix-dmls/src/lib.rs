@@ -31,9 +31,9 @@ pub use crate::{
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
-        CommitPlan, GraphEntry, Group, GroupChanges, GroupError, LocalMember, MAX_RETAINED_STATES,
-        NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState, Received, SeenBecause,
-        WelcomeParts, new_key_package,
+        CommitPlan, Confirmation, GraphEntry, Group, GroupChanges, GroupError, LocalMember,
+        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState,
+        Received, SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,

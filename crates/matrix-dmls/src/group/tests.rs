@@ -7,3 +7,4 @@ mod hostile;
 mod joining;
 mod retention;
 mod secrets;
+mod standing;
