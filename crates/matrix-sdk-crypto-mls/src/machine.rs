@@ -11,6 +11,7 @@ mod prepare;
 mod requests;
 mod retention;
 mod room_events;
+mod standing;
 mod sync;
 mod welcomes;
 

@@ -10,6 +10,7 @@ mod membership;
 mod messages;
 mod random;
 mod retention;
+mod standing;
 mod welcomes;
 
 use std::collections::BTreeSet;

@@ -61,6 +61,8 @@ pub(super) struct Transient {
     named: BTreeMap<OwnedRoomId, VecDeque<OwnedEventId>>,
     last_order: u64,
     pub(super) schedule: Schedule,
+    /// When it is our turn to stand up for a room, in milliseconds since 1970.
+    pub(super) standing: BTreeMap<OwnedRoomId, u64>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -179,13 +181,15 @@ impl Transient {
 
 impl MlsMachine {
     /// Everything that should be sent now, in this order. A request that was not answered stays in
-    /// it, under the same ID, also after a restart.
+    /// it, under the same ID, also after a restart. Call it after every sync, and at
+    /// [`MlsMachine::next_deadline`].
     ///
     /// # Errors
     ///
     /// When a store fails.
     #[instrument(skip_all)]
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        self.stand_up().await?;
         let mut requests = Vec::new();
         requests.extend(self.key_package_upload().await?);
         let outbox = self.inner.store.outbox().await?;

@@ -136,6 +136,7 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.try_to_join(room).await?;
             self.connect(room).await?;
+            self.plan_to_stand_up(room).await?;
         }
         self.erase_due(room).await
     }
