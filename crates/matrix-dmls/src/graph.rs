@@ -191,6 +191,11 @@ impl Graph {
         self.anchor = anchor;
     }
 
+    /// The anchor that was named last, known or not.
+    pub const fn anchor(&self) -> Option<NodeId> {
+        self.anchor
+    }
+
     /// A node's record.
     pub fn get(&self, id: &NodeId) -> Option<&Arc<CommitRecord>> {
         self.nodes.get(id)?.commit.as_ref().map(|commit| &commit.record)

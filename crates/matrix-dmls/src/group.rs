@@ -5,6 +5,7 @@
 //! stored, has not happened. One operation at a time: of two whose changes were made from the same
 //! state, the later one stored would undo the puncture of the other.
 
+mod anchor;
 mod changes;
 mod commit;
 mod error;

@@ -1,5 +1,6 @@
 //! The machine and its parts.
 
+mod anchor;
 mod commits;
 mod decrypt;
 mod encrypt;

@@ -1,5 +1,6 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
+mod anchor;
 mod branches;
 mod commits;
 mod faults;

@@ -63,6 +63,7 @@ pub(super) struct Transient {
     pub(super) schedule: Schedule,
     /// When it is our turn to stand up for a room, in milliseconds since 1970.
     pub(super) standing: BTreeMap<OwnedRoomId, u64>,
+    pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -190,6 +191,7 @@ impl MlsMachine {
     #[instrument(skip_all)]
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.stand_up().await?;
+        self.move_anchors().await?;
         let mut requests = Vec::new();
         requests.extend(self.key_package_upload().await?);
         let outbox = self.inner.store.outbox().await?;

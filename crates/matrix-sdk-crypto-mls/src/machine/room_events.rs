@@ -1,6 +1,6 @@
 //! Events of a room: its state, and commits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
@@ -21,7 +21,7 @@ use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
-    room::{MlsSince, RoomView},
+    room::{GroupPower, MlsSince, RoomView},
     store::{Changes, QueuedEvent, StoredCommit},
     types::events::{CommitEventContent, GroupEventContent},
 };
@@ -81,8 +81,53 @@ struct EncryptionContent {
     /// MSC4245 has no stable name yet.
     #[serde(rename = "org.matrix.msc4245.encryption_algorithm")]
     unstable_encryption_algorithm: Option<Value>,
+    room_version: Option<Value>,
+    additional_creators: Option<Value>,
     rotation_period_ms: Option<Value>,
     rotation_period_msgs: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct PowerLevelsContent {
+    #[serde(default)]
+    events: BTreeMap<String, Value>,
+    #[serde(default)]
+    users: BTreeMap<String, Value>,
+    state_default: Option<Value>,
+    users_default: Option<Value>,
+}
+
+impl PowerLevelsContent {
+    fn apply(&self, power: &mut GroupPower) {
+        let level = |value: Option<&Value>| match value {
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(value) => value.as_i64(),
+            None => None,
+        };
+        let needed = level(self.events.get(GroupEventContent::TYPE))
+            .or_else(|| level(self.state_default.as_ref()))
+            .unwrap_or(50);
+        let users = self
+            .users
+            .iter()
+            .filter(|(_, value)| level(Some(value)).is_some_and(|level| level >= needed))
+            .filter_map(|(user, _)| OwnedUserId::try_from(user.as_str()).ok())
+            .collect();
+        power.everybody = level(self.users_default.as_ref()).unwrap_or(0) >= needed;
+        power.levels = Some((needed, users));
+    }
+}
+
+/// From room version 12 on, those who made a room have all power in it.
+fn creators(sender: &OwnedUserId, content: &EncryptionContent) -> BTreeSet<OwnedUserId> {
+    let version = content.room_version.as_ref().and_then(Value::as_str);
+    let version: Option<u32> = version.and_then(|version| version.parse().ok());
+    if version.is_none_or(|version| version < 12) {
+        return BTreeSet::new();
+    }
+    let additional = content.additional_creators.as_ref().and_then(Value::as_array);
+    let additional = additional.into_iter().flatten().filter_map(Value::as_str);
+    additional.filter_map(|user| user.try_into().ok()).chain([sender.clone()]).collect()
 }
 
 impl MlsMachine {
@@ -137,6 +182,7 @@ impl MlsMachine {
             self.try_to_join(room).await?;
             self.connect(room).await?;
             self.plan_to_stand_up(room).await?;
+            self.plan_to_move_anchor(room);
         }
         self.erase_due(room).await
     }
@@ -187,6 +233,7 @@ impl MlsMachine {
             "m.room.create" => {
                 let Some(content) = head.content::<EncryptionContent>() else { return };
                 view.creator = Some(head.sender.clone());
+                view.power.creators = creators(&head.sender, &content);
                 let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
                 if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
                     latch(view, &head.sender);
@@ -212,6 +259,11 @@ impl MlsMachine {
                     event_id: head.event_id.clone(),
                 });
             }
+            "m.room.power_levels" => {
+                if let Some(content) = head.content::<PowerLevelsContent>() {
+                    content.apply(&mut view.power);
+                }
+            }
             "m.room.history_visibility" => {
                 if let Some(VisibilityContent { history_visibility }) = head.content() {
                     view.history_visibility = Some(history_visibility);
@@ -219,7 +271,11 @@ impl MlsMachine {
             }
             GroupEventContent::TYPE => {
                 if let Some(content) = head.content::<GroupEventContent>() {
-                    view.group = Some((head.sender.clone(), content));
+                    let group = Some((head.sender.clone(), content));
+                    if view.group != group {
+                        view.group = group;
+                        view.group_since = self.now();
+                    }
                 }
             }
             _ => {}

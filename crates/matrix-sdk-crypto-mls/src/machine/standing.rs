@@ -20,7 +20,9 @@ impl MlsMachine {
     ///
     /// A machine whose application never looks at this is as safe itself, and of less help to the room.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.transient().standing.values().min().copied()
+        let transient = self.transient();
+        let anchors = transient.anchors.values().filter_map(super::anchor::Turn::due);
+        transient.standing.values().copied().chain(anchors).min()
     }
 
     /// Makes the commits whose time has come.
