@@ -52,8 +52,8 @@ pub(super) enum By<'a> {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Scenario {
-    pub(super) records: Vec<Arc<CommitRecord>>,
+pub(crate) struct Scenario {
+    pub(crate) records: Vec<Arc<CommitRecord>>,
     /// Computed commit by commit, for comparison with what the graph replays.
     pub(super) rosters: HashMap<NodeId, Roster>,
 }
