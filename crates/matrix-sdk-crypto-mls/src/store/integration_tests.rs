@@ -24,8 +24,8 @@ use self::fixtures::{
     queued, requests, room, stored_commit, view, welcome,
 };
 use super::{
-    Changes, HeldWelcome, MessageKey, MlsStore, QueuedEvent, StoredCommit, StoredKeyPackage,
-    StoredRoom,
+    Changes, HeldWelcome, MessageKey, MlsStore, QueuedEvent, StoreError, StoredCommit,
+    StoredKeyPackage, StoredRoom,
 };
 use crate::{MlsMachine, Verdict, room::RoomView};
 
@@ -33,8 +33,8 @@ use crate::{MlsMachine, Verdict, room::RoomView};
 ///
 /// Needs `async fn get_store(name: &str) -> impl MlsStore` where it is called, which opens a store
 /// of that name: an empty one when a name is used for the first time. With `persistent` a store is
-/// opened again by the same name after it was dropped, and has to have what it had before. Needs
-/// tokio with its macros.
+/// opened again by the same name after it was dropped, and has to have what it had before; it is also
+/// opened twice at the same time, as by two processes. Needs tokio with its macros.
 ///
 /// ```
 /// # use matrix_sdk_crypto_mls::store::{MemoryStore, MlsStore};
@@ -66,6 +66,14 @@ macro_rules! mlsstore_integration_tests {
         async fn everything_is_there_after_reopening() {
             $crate::store::integration_tests::everything_is_there_after_reopening(|| {
                 get_store("everything_is_there_after_reopening")
+            })
+            .await;
+        }
+
+        #[tokio::test]
+        async fn others_writes_are_noticed() {
+            $crate::store::integration_tests::others_writes_are_noticed(|| {
+                get_store("others_writes_are_noticed")
             })
             .await;
         }
@@ -615,6 +623,43 @@ pub async fn everything_is_there_after_reopening<S: MlsStore, F: Future<Output =
     assert_eq!(store.queued_event_count(room()).await.unwrap(), 0);
     assert!(store.held_welcomes(room()).await.unwrap().is_empty());
     assert_same_group(&store, &group).await;
+}
+
+#[allow(missing_docs)]
+pub async fn others_writes_are_noticed<S: MlsStore, F: Future<Output = S>>(open: impl Fn() -> F) {
+    let (one, two) = (open().await, open().await);
+    let generation = |based_on, next| {
+        let mut changes = Changes { based_on, ..Changes::default() };
+        changes.room(room()).generations.insert(node(1), next);
+        changes
+    };
+    // One's own writes do not count.
+    let at_first = one.version().await.unwrap();
+    save(&one, generation(Some(at_first), 1)).await;
+    save(&one, generation(None, 2)).await;
+    assert_eq!(one.version().await.unwrap(), at_first);
+    // What the other one has loaded since its version is up to date.
+    let based_on = two.version().await.unwrap();
+    assert_eq!(load_room(&two).await.generations[&node(1)], 2);
+    save(&two, generation(Some(based_on), 3)).await;
+    assert_eq!(two.version().await.unwrap(), based_on);
+
+    // The first one's memory is not, whether it has asked for the version since or not.
+    let outdated = one.save_changes(generation(Some(at_first), 3)).await;
+    assert!(matches!(outdated, Err(StoreError::Outdated)), "{outdated:?}");
+    let now = one.version().await.unwrap();
+    assert_ne!(now, at_first);
+    let outdated = one.save_changes(generation(Some(at_first), 4)).await;
+    assert!(matches!(outdated, Err(StoreError::Outdated)), "{outdated:?}");
+    // Nothing was written, and nobody has seen anything of it.
+    assert_eq!(load_room(&one).await.generations[&node(1)], 3);
+    assert_eq!(two.version().await.unwrap(), based_on);
+    save(&one, generation(Some(now), 5)).await;
+    assert_eq!(load_room(&two).await.generations[&node(1)], 5);
+    assert_ne!(two.version().await.unwrap(), based_on);
+    // What is based on nothing is written in any case.
+    save(&two, generation(None, 6)).await;
+    assert_eq!(load_room(&one).await.generations[&node(1)], 6);
 }
 
 #[allow(missing_docs)]
