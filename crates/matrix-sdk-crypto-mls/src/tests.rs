@@ -1,13 +1,17 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
 mod branches;
+mod cache;
 mod commits;
 mod faults;
 mod forms;
+mod generations;
 mod hostile;
 mod membership;
 mod messages;
+mod processes;
 mod random;
+mod settled;
 mod welcomes;
 
 use std::collections::BTreeSet;
