@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use matrix_dmls::{KeyPackageRef, NodeId};
 use matrix_sdk_crypto_mls::store::{
     Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest, QueuedEvent,
-    StoreError, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+    StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
 };
 use ruma::{OwnedRoomId, RoomId};
 use sqlx::{
@@ -186,10 +186,7 @@ impl SqliteMlsStore {
     /// When the database fails.
     pub async fn data_version(&self) -> Result<i64, StoreError> {
         let mut writer = self.writer().await;
-        sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(connected(&mut writer)?)
-            .await
-            .map_err(database)
+        data_version(connected(&mut writer)?).await
     }
 
     pub(crate) async fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
@@ -228,6 +225,13 @@ impl Inner {
         changes: &Changes,
     ) -> Result<(), StoreError> {
         let mut transaction = Transaction::begin(writer, &self.cipher, &self.hook).await?;
+        if let Some(based_on) = changes.based_on {
+            // Nobody else can write from here on.
+            let version = data_version(transaction.connection()).await?;
+            if based_on != StoreVersion::new(version.cast_unsigned()) {
+                return Err(StoreError::Outdated);
+            }
+        }
         let erased = save::save(&mut transaction, changes).await?;
         if erased {
             self.secrets_in_log.store(true, Ordering::Release);
@@ -253,6 +257,11 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "the log cannot be emptied"),
         }
     }
+}
+
+/// Changes when another connection than this one has written.
+async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await.map_err(database)
 }
 
 /// The connection, unless the store is closed.
@@ -389,6 +398,10 @@ impl MlsStore for SqliteMlsStore {
             Some(room) => reader.ledger_entry(&room, key).await,
             None => Ok(None),
         }
+    }
+
+    async fn version(&self) -> Result<StoreVersion, StoreError> {
+        Ok(StoreVersion::new(self.data_version().await?.cast_unsigned()))
     }
 
     async fn save_changes(&self, changes: Changes) -> Result<(), StoreError> {

@@ -468,6 +468,7 @@ impl SimDevice {
     async fn take_to_device(&self, sync: &SimSync) -> Result<(), MlsError> {
         let changes = EncryptionSyncChanges {
             to_device_events: &sync.to_device,
+            changed_devices: &sync.device_lists,
             one_time_keys_counts: &sync.one_time_key_counts,
             unused_fallback_keys: Some(&sync.unused_fallback_keys),
         };
