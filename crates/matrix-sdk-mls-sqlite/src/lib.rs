@@ -10,6 +10,7 @@ mod hook;
 mod inspect;
 mod lease;
 mod load;
+mod right_of_way;
 mod rows;
 mod save;
 mod schema;

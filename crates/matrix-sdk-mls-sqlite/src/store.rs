@@ -29,6 +29,7 @@ use crate::{
     error::{OpenStoreError, database},
     hook::Hook,
     load::Reader,
+    right_of_way::RightOfWay,
     save, schema, table,
     transaction::{Transaction, Writer},
 };
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     readers: SqlitePool,
     busy_timeout: Duration,
     hook: Hook,
+    pub(crate) way: RightOfWay,
     /// Erased secrets are still in the log.
     secrets_in_log: AtomicBool,
 }
@@ -129,6 +131,7 @@ impl SqliteMlsStore {
                 cipher,
                 writer: Mutex::new(Some(Writer::new(writer))),
                 hook,
+                way: RightOfWay::new(),
                 busy_timeout: config.busy_timeout,
                 // Perhaps from the last run, which may have been stopped before it could do so.
                 secrets_in_log: AtomicBool::new(true),
@@ -401,7 +404,7 @@ impl MlsStore for SqliteMlsStore {
     }
 
     async fn version(&self) -> Result<StoreVersion, StoreError> {
-        Ok(StoreVersion::new(self.data_version().await?.cast_unsigned()))
+        Ok(StoreVersion::new(self.version_in_turn().await?.cast_unsigned()))
     }
 
     async fn save_changes(&self, changes: Changes) -> Result<(), StoreError> {
@@ -409,7 +412,9 @@ impl MlsStore for SqliteMlsStore {
         // open, with the lock that keeps other processes from writing.
         let inner = Arc::clone(&self.inner);
         let task = tokio::spawn(async move { inner.save(&changes).await });
-        task.await.map_err(|error| StoreError::Backend(error.into()))?
+        let outcome = task.await.map_err(|error| StoreError::Backend(error.into()))?;
+        self.note_outcome(&outcome).await;
+        outcome
     }
 }
 

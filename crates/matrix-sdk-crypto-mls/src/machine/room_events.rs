@@ -175,11 +175,11 @@ impl MlsMachine {
             let mut changes = Changes::default();
             changes.room(room_id).view = Some(view);
             self.save(room, changes).await?;
-            notices.into_iter().for_each(|notice| self.notify(notice));
             if news && room.view.mls_since.is_some() {
                 self.track_members(room).await?;
             }
         }
+        notices.into_iter().for_each(|notice| self.notify(notice));
         for head in timeline {
             if head.event_type == COMMIT && head.state_key.is_none() {
                 self.receive_commit(room, head).await?;

@@ -112,6 +112,13 @@ impl SimDeviceBuilder {
         self
     }
 
+    /// Has an `OlmMachine` that was made before, of the same user and device.
+    #[must_use]
+    pub fn olm(mut self, olm: OlmMachine) -> Self {
+        self.olm = Some(olm);
+        self
+    }
+
     /// Founds rooms like this. By default all devices are let in, so that no test has to
     /// cross-sign.
     #[must_use]

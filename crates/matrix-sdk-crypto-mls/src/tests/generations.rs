@@ -12,7 +12,7 @@ use ruma::{RoomId, events::AnyMessageLikeEventContent, serde::Raw};
 
 use super::alice_and_bob;
 use crate::{
-    MlsError, MlsMachine, RawEncryptionResult, RoomSettings,
+    MlsError, MlsMachine, RawEncryptionResult,
     store::{MemoryStore, MlsStore as _},
     testing::{FaultyStore, RoomOptions, SimDevice, SimServer},
 };
@@ -119,11 +119,6 @@ impl Processes {
         let stores = [(); 2].map(|()| Arc::new(FaultyStore::around(Arc::new(memory.shared()))));
         let server = SimServer::new(1);
         let alice = server.device("alice", "PHONE").store(FaultyStore::around(Arc::new(memory)));
-        let alice = alice.room_settings({
-            let mut settings = RoomSettings::default();
-            settings.trust = matrix_dmls::TrustRequirement::All;
-            settings
-        });
         let alice = alice.logs_in().await.creates_room().await;
         alice.tries_to_prepare().await.unwrap();
         let machines = [start(&alice, &stores[0]).await, start(&alice, &stores[1]).await];
