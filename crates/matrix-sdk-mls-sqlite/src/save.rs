@@ -5,10 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use matrix_dmls::{GroupChanges, NodeId, Roster};
 use matrix_sdk_crypto_mls::store::{Changes, MessageKey, RoomChanges, StoreError};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::{
     chunks::{self, Cutter},
     codec::{encode, encode_compact},
+    ledger, pack,
     rows::{
         CommitEventRow, EpochKeyRow, GenerationRow, PendingRow, RecordRow, RosterRow, StateRow,
         VaultRow,
@@ -16,6 +18,28 @@ use crate::{
     table::{self, Table},
     transaction::{Beside, RoomKey, Transaction},
 };
+
+/// Whether a batch only says what was read. Lost, it is made again when the message is read again, so
+/// it need not wait for the disk.
+///
+/// Names every field, so that a new one is thought about here.
+pub(crate) fn only_ledger(changes: &Changes) -> bool {
+    let Changes { account, key_packages, outbox, rooms } = changes;
+    let in_room = |room: &RoomChanges| {
+        let RoomChanges { view, group, generations, commits, queued, welcomes, ledger: _ } = room;
+        view.is_none()
+            && group.is_empty()
+            && generations.is_empty()
+            && commits.is_empty()
+            && queued.is_empty()
+            && welcomes.is_empty()
+    };
+    account.is_none()
+        && key_packages.is_empty()
+        && outbox.is_empty()
+        && !rooms.is_empty()
+        && rooms.values().all(in_room)
+}
 
 /// Writes a batch. Whether it erased or replaced a secret, which is then still in the log.
 pub(crate) async fn save(
@@ -115,7 +139,9 @@ impl Saver<'_, '_> {
         }
         for (message, entry) in &changes.ledger {
             let key = self.key(table::LEDGER, &message_name(message));
-            self.put(table::LEDGER, &key, Beside::Nothing, &(message, entry)).await?;
+            let value = ledger::encode(entry);
+            let (table, beside) = (table::LEDGER, Beside::Nothing);
+            self.transaction.put_in_room(table, &self.room, &key, beside, &value).await?;
         }
         if self.garbage {
             chunks::collect_garbage(self.transaction, &self.room).await?;
@@ -184,7 +210,12 @@ impl Saver<'_, '_> {
         beside: Beside<'_>,
         row: &(impl Serialize + Sync),
     ) -> Result<(), StoreError> {
-        let value = encode(row)?;
+        let mut value = encode(row)?;
+        if table::PACKED.contains(&table)
+            && let Some(packed) = pack::pack_row(&value)
+        {
+            value = Zeroizing::new(packed);
+        }
         self.transaction.put_in_room(table, &self.room, key, beside, &value).await
     }
 
@@ -234,7 +265,7 @@ impl Saver<'_, '_> {
         if !self.transaction.has(table::ROSTER, &key).await? {
             let encoded = encode_compact(&**roster)?;
             let mut cutter = Cutter::default();
-            let row = RosterRow(cutter.cut(&encoded));
+            let row = RosterRow(cutter.cut_public(&encoded));
             let chunks = cutter.store(self.transaction, &self.room).await?;
             self.put(table::ROSTER, &key, Beside::Sealed(&chunks), &row).await?;
         }

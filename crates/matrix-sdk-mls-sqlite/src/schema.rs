@@ -15,7 +15,10 @@ pub(crate) const APPLICATION_ID: u32 = 0x644d_4c53;
 
 /// Each takes the schema from the version that is its index to the next one. Never changed once
 /// released.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/001_init.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/001_init.sql"),
+    include_str!("../migrations/002_packed_chunks.sql"),
+];
 
 /// The version that the last migration makes.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -30,7 +30,7 @@ use crate::{
     hook::Hook,
     load::Reader,
     save, schema, table,
-    transaction::{Transaction, Writer},
+    transaction::{Durability, Transaction, Writer},
 };
 
 /// The database's name in its directory.
@@ -227,7 +227,10 @@ impl Inner {
         writer: &mut Writer,
         changes: &Changes,
     ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::begin(writer, &self.cipher, &self.hook).await?;
+        let durability =
+            if save::only_ledger(changes) { Durability::Process } else { Durability::Power };
+        let mut transaction =
+            Transaction::begin(writer, &self.cipher, &self.hook, durability).await?;
         let erased = save::save(&mut transaction, changes).await?;
         if erased {
             self.secrets_in_log.store(true, Ordering::Release);
@@ -369,12 +372,8 @@ impl MlsStore for SqliteMlsStore {
         room_id: &RoomId,
         key: &MessageKey,
     ) -> Result<Option<LedgerEntry>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        match reader.room(room_id).await? {
-            Some(room) => reader.ledger_entry(&room, key).await,
-            None => Ok(None),
-        }
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        self.reader(&mut connection).ledger_entry(room_id, key).await
     }
 
     async fn save_changes(&self, changes: Changes) -> Result<(), StoreError> {
