@@ -165,8 +165,8 @@ impl MlsStore for FaultyStore {
             Some(StoreFault::DeadFrom(nth)) if nth <= attempt => return Err(StoreError::Busy),
             _ => {}
         }
-        self.log().push(changes.clone());
-        self.inner.save_changes(changes).await?;
+        self.inner.save_changes(changes.clone()).await?;
+        self.log().push(changes);
         match fault {
             Some(StoreFault::UnknownAt(nth)) if nth == attempt => Err(StoreError::Busy),
             _ => Ok(()),
