@@ -31,7 +31,7 @@ use crate::{
     load::Reader,
     right_of_way::RightOfWay,
     save, schema, table,
-    transaction::{Transaction, Writer},
+    transaction::{Durability, Transaction, Writer},
 };
 
 /// The database's name in its directory.
@@ -227,11 +227,13 @@ impl Inner {
         writer: &mut Writer,
         changes: &Changes,
     ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::begin(writer, &self.cipher, &self.hook).await?;
+        let durability =
+            if changes.is_only_reading() { Durability::Process } else { Durability::Power };
+        let mut transaction =
+            Transaction::begin(writer, &self.cipher, &self.hook, durability).await?;
         if let Some(based_on) = changes.based_on {
             // Nobody else can write from here on.
-            let version = data_version(transaction.connection()).await?;
-            if based_on != StoreVersion::new(version.cast_unsigned()) {
+            if based_on != StoreVersion::new(transaction.version().cast_unsigned()) {
                 return Err(StoreError::Outdated);
             }
         }
@@ -395,12 +397,8 @@ impl MlsStore for SqliteMlsStore {
         room_id: &RoomId,
         key: &MessageKey,
     ) -> Result<Option<LedgerEntry>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        match reader.room(room_id).await? {
-            Some(room) => reader.ledger_entry(&room, key).await,
-            None => Ok(None),
-        }
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        self.reader(&mut connection).ledger_entry(room_id, key).await
     }
 
     async fn version(&self) -> Result<StoreVersion, StoreError> {
