@@ -44,11 +44,15 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Devices keep everything in memory, or both machines' stores in a [`Home`] on disk
+//! ([`User::register_on_disk`]): such a one can be stopped and started again.
 
 mod account;
 mod device;
 mod endpoint;
 mod error;
+mod home;
 mod http;
 mod mls_device;
 mod outgoing;
@@ -63,10 +67,11 @@ pub use self::{
     device::Device,
     endpoint::{Authentication, EndpointPath},
     error::{DriverError, HttpError},
+    home::Home,
     http::HttpClient,
-    mls_device::{MlsDevice, Sent, TimelineEvent},
+    mls_device::{MlsDevice, Sent, StoppedDevice, TimelineEvent},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
-    user::User,
+    user::{StoppedUser, User},
     wire_log::{WireCount, WireLog},
 };

@@ -5,7 +5,7 @@ mod report;
 mod scenario;
 mod stage;
 
-use std::process::ExitCode;
+use std::{io, path::Path, process::ExitCode};
 
 use clap::Parser;
 use matrix_mls_tests::HttpClient;
@@ -24,27 +24,38 @@ struct Args {
     json: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
-    let form = if args.json { Form::Json } else { Form::Text };
-    let mut report = Report::new(&args.homeserver, form);
-    let result = tokio::select! {
-        result = run(&args, &mut report) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match report.finish(result.err().as_ref()) {
+    match play(&args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("matrix-mls-demo: the report cannot be written: {error}");
+            eprintln!("matrix-mls-demo: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+/// Plays, reports, and leaves nothing behind. Gives whether all went well.
+fn play(args: &Args) -> io::Result<bool> {
+    let form = if args.json { Form::Json } else { Form::Text };
+    let mut report = Report::new(&args.homeserver, form);
+    let stores = tempfile::Builder::new().prefix("matrix-mls-demo-").tempdir()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = run(args, stores.path(), &mut report) => result,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        }
+    });
+    // Waits for the threads that close databases, which may still write.
+    drop(runtime);
+    stores.close()?;
+    report.finish(result.err().as_ref())
+}
+
+async fn run(args: &Args, stores: &Path, report: &mut Report) -> anyhow::Result<()> {
     let http = HttpClient::connect(args.homeserver.trim_end_matches('/')).await?;
     report.count(&http.wire_log);
-    scenario::play(&http, report).await
+    scenario::play(&http, stores, report).await
 }
