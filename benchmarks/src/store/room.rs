@@ -79,7 +79,7 @@ impl Stores<'_> {
         self.save(|changes| {
             let room = changes.room(self.room);
             room.group = group;
-            room.commits.insert(node, commit);
+            room.commits.insert(node, Some(commit));
         })
         .await
     }
