@@ -14,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use matrix_sdk_crypto_mls::{Readiness, store::MlsStore as _};
+use matrix_sdk_crypto_mls::{
+    Readiness,
+    store::{Changes, MlsStore as _},
+};
 use matrix_sdk_mls_sqlite::SqliteMlsStore;
 
 use self::room::Room;
@@ -211,7 +214,10 @@ const LOG: &str = "matrix-sdk-mls.sqlite3-wal";
 struct Retained {
     nodes: usize,
     keys: usize,
+    /// A store with nothing but these.
     bytes: u64,
+    /// The store with all that it has: the commits' events and the list of members too.
+    whole: u64,
 }
 
 /// Measures a copy that is opened and closed, so that all is in the file and nothing in the log.
@@ -230,11 +236,15 @@ async fn retained(room: &Room, directory: &Path) -> Result<Retained> {
     let copy = SqliteMlsStore::open_with_key(directory, Some(&room::KEY)).await?;
     ensure!(copy.check().await?.is_empty(), "the store is not sound");
     copy.close().await?;
-    Ok(Retained {
-        nodes: stored.group.states.len(),
-        keys: stored.group.epoch_keys.len(),
-        bytes: fs::metadata(copy.path())?.len(),
-    })
+    let (nodes, keys) = (stored.group.states.len(), stored.group.epoch_keys.len());
+    let alone = directory.join("alone");
+    let alone = SqliteMlsStore::open_with_key(&alone, Some(&room::KEY)).await?;
+    let mut changes = Changes::default();
+    changes.room(&room.id).group = stored.group;
+    alone.save_changes(changes).await?;
+    alone.close().await?;
+    let size = |store: &SqliteMlsStore| fs::metadata(store.path()).map(|file| file.len());
+    Ok(Retained { nodes, keys, bytes: size(&alone)?, whole: size(&copy)? })
 }
 
 impl Room {

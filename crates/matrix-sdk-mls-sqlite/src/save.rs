@@ -3,20 +3,23 @@
 use std::{collections::HashMap, sync::Arc};
 
 use matrix_dmls::{GroupChanges, NodeId, Roster};
-use matrix_sdk_crypto_mls::store::{Changes, MessageKey, RoomChanges, StoreError};
+use matrix_sdk_crypto_mls::store::{Changes, LedgerEntry, MessageKey, RoomChanges, StoreError};
+use ruma::RoomId;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
     chunks::{self, Cutter},
+    cipher::{Cipher, Place},
     codec::{encode, encode_compact},
+    hook::Hook,
     ledger, pack,
     rows::{
         CommitEventRow, EpochKeyRow, GenerationRow, PendingRow, RecordRow, RosterRow, StateRow,
         VaultRow,
     },
     table::{self, Table},
-    transaction::{Beside, RoomKey, Transaction},
+    transaction::{Beside, RoomKey, Transaction, Writer, room_key},
 };
 
 /// Writes a batch. Whether it erased or replaced a secret, which is then still in the log.
@@ -59,13 +62,28 @@ fn account_key(transaction: &Transaction<'_>) -> Vec<u8> {
     transaction.cipher.lookup("account", &[])
 }
 
+/// Notes that a message was read, in one statement without a transaction around it; whether that was
+/// done. It is not if something was known of the message before, or of the room nothing yet, or the
+/// connection would wait for the disk.
+///
+/// Whether somebody else has written meanwhile does not matter: a note is only added, and what is
+/// there is left to a transaction.
+pub(crate) async fn note_message(
+    writer: &mut Writer,
+    cipher: &Cipher,
+    hook: &Hook,
+    room_id: &RoomId,
+    message: &MessageKey,
+    entry: &LedgerEntry,
+) -> Result<bool, StoreError> {
+    let room_key = room_key(cipher, room_id);
+    let key = row_key(cipher, table::LEDGER, &room_key, &message_name(message));
+    let value = cipher.seal(Place(table::LEDGER.value, &key), &ledger::encode(entry))?;
+    writer.add_alone(hook, &room_key, table::LEDGER, key, value).await
+}
+
 /// The lookup key of a row in a room.
-pub(crate) fn row_key(
-    cipher: &crate::cipher::Cipher,
-    table: Table,
-    room: &[u8],
-    name: &[u8],
-) -> Vec<u8> {
+pub(crate) fn row_key(cipher: &Cipher, table: Table, room: &[u8], name: &[u8]) -> Vec<u8> {
     cipher.lookup(table.name, &[room, name])
 }
 

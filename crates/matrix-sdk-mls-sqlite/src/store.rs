@@ -20,7 +20,7 @@ use sqlx::{
     AssertSqlSafe, Connection, Sqlite, SqliteConnection, Transaction as SqlTransaction,
     sqlite::SqlitePool,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::{
     cipher::Cipher,
@@ -210,16 +210,35 @@ impl SqliteMlsStore {
 }
 
 impl Inner {
-    async fn save(&self, changes: &Changes) -> Result<(), StoreError> {
+    /// Saves, and says so; then erases what is in the log, before anybody else writes.
+    async fn save(&self, changes: &Changes, done: oneshot::Sender<Result<(), StoreError>>) {
         let mut writer = self.writer.lock().await;
-        let writer = writer_of(&mut writer)?;
-        let result = self.save_in_transaction(writer, changes).await;
+        let writer = match writer_of(&mut writer) {
+            Ok(writer) => writer,
+            Err(error) => {
+                let _ = done.send(Err(error));
+                return;
+            }
+        };
+        let result = self.save_with(writer, changes).await;
         if result.is_err() {
             writer.roll_back().await;
-        } else if self.secrets_in_log.load(Ordering::Acquire) {
+        }
+        let saved = result.is_ok();
+        // Perhaps nobody waits for it any more.
+        let _ = done.send(result);
+        if saved && self.secrets_in_log.load(Ordering::Acquire) {
             self.empty_log(&mut writer.connection).await;
         }
-        result
+    }
+
+    async fn save_with(&self, writer: &mut Writer, changes: &Changes) -> Result<(), StoreError> {
+        if let Some((room_id, message, entry)) = only_message(changes)
+            && save::note_message(writer, &self.cipher, &self.hook, room_id, message, entry).await?
+        {
+            return Ok(());
+        }
+        self.save_in_transaction(writer, changes).await
     }
 
     async fn save_in_transaction(
@@ -267,6 +286,16 @@ impl Inner {
 /// Changes when another connection than this one has written.
 async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await.map_err(database)
+}
+
+/// The message, if all that a batch says is that it was read for the first time.
+fn only_message(changes: &Changes) -> Option<(&RoomId, &MessageKey, &LedgerEntry)> {
+    if !changes.is_only_reading() || changes.rooms.len() != 1 {
+        return None;
+    }
+    let (room_id, room) = changes.rooms.first_key_value()?;
+    let (message, entry) = room.ledger.first_key_value()?;
+    (room.ledger.len() == 1 && entry.messages.len() == 1).then_some((room_id, message, entry))
 }
 
 /// The connection, unless the store is closed.
@@ -409,8 +438,9 @@ impl MlsStore for SqliteMlsStore {
         // A task of its own goes on when the caller's future is dropped, so that no transaction is left
         // open, with the lock that keeps other processes from writing.
         let inner = Arc::clone(&self.inner);
-        let task = tokio::spawn(async move { inner.save(&changes).await });
-        let outcome = task.await.map_err(|error| StoreError::Backend(error.into()))?;
+        let (done, outcome) = oneshot::channel();
+        tokio::spawn(async move { inner.save(&changes, done).await });
+        let outcome = outcome.await.map_err(|error| StoreError::Backend(error.into()))?;
         self.note_outcome(&outcome).await;
         outcome
     }

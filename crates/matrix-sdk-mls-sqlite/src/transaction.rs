@@ -63,6 +63,34 @@ impl Writer {
         Self { connection, in_transaction: false, durability: None, known: Known::default() }
     }
 
+    /// Adds a row of a room in a statement of its own, if that need not wait for the disk and the room's
+    /// ID is known; whether it was added.
+    pub(crate) async fn add_alone(
+        &mut self,
+        hook: &Hook,
+        room_key: &[u8],
+        table: Table,
+        key: Vec<u8>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        self.roll_back().await;
+        // Rooms are never deleted, so their IDs hold whoever has written.
+        let room = self.known.rooms.get(room_key).copied();
+        let (Some(room), Some(Durability::Process)) = (room, self.durability) else {
+            return Ok(false);
+        };
+        hook.statement()?;
+        hook.commit(&mut self.connection).await?;
+        let sql = format!(
+            "INSERT INTO {} (key, room, value) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+            table.name
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(key).bind(room).bind(value);
+        let done = query.execute(&mut self.connection).await.map_err(database)?;
+        let _ = hook.committed();
+        Ok(done.rows_affected() > 0)
+    }
+
     /// Undoes what was left over, if anything was. There may be no transaction any more.
     pub(crate) async fn roll_back(&mut self) {
         if self.in_transaction {

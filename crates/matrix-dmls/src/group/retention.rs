@@ -24,12 +24,19 @@ const PASSED_AGE: u64 = HOUR;
 const EXTERNAL_SECRET_AGE: u64 = HOUR;
 
 impl Group {
-    /// Erases what is over the limit: the author with the most retained states loses its oldest, so
-    /// that a member that floods the room only hurts itself. No change while the limit is kept.
+    /// Erases what is over the limit once these changes are applied: the author with the most retained
+    /// states loses its oldest, so that a member that floods only hurts itself. No change while the
+    /// limit is kept. What the changes bring, and the epoch in use, are not erased.
     ///
     /// Epoch keys stay: what was written there can still be read.
-    pub fn enforce_limits(&self) -> GroupChanges {
-        self.erase_over(MAX_RETAINED_STATES, &HashSet::new())
+    pub fn enforce_limits(&self, after: &GroupChanges) -> GroupChanges {
+        let brought = after.states.values().filter(|state| state.is_some()).count();
+        let erased = after.states.iter().filter(|(_, state)| state.is_none());
+        let erased: HashSet<_> = erased.map(|(node, _)| *node).collect();
+        // One of those is in use then, or this one still is.
+        let spare = usize::from(self.sending_tip().is_none());
+        let limit = (MAX_RETAINED_STATES + spare).saturating_sub(brought);
+        self.erase_over(limit, &erased)
     }
 
     /// Erases what has been held long enough at the time `now`. `heard` says when the commit of a

@@ -148,24 +148,19 @@ impl MlsMachine {
     /// [`crate::store::StoreError::Outdated`] when somebody else has written since the room was
     /// locked: the operation is to begin again, see [`super::again`].
     pub(super) async fn save(&self, room: &mut Room, mut changes: Changes) -> Result<(), MlsError> {
+        if let Some(changes) = changes.rooms.get_mut(&room.id)
+            && !changes.group.states.is_empty()
+        {
+            let over = room.group.enforce_limits(&changes.group);
+            changes.group.extend(over);
+        }
         let in_memory = changes.rooms.get(&room.id).cloned();
         changes.based_on = Some(room.version);
         room.saving = true;
         self.inner.store.save_changes(changes).await?;
         room.saving = false;
         let Some(in_memory) = in_memory else { return Ok(()) };
-        let entered = !in_memory.group.states.is_empty();
-        let grows = room.apply(in_memory);
-        if entered {
-            let group = room.group.enforce_limits();
-            let mut changes = Changes { based_on: Some(room.version), ..Changes::default() };
-            changes.room(&room.id).group = group.clone();
-            // In a batch of its own: should it fail, the next epoch makes up for it.
-            if !group.is_empty() && self.inner.store.save_changes(changes).await.is_ok() {
-                Arc::make_mut(&mut room.group).apply(group);
-            }
-        }
-        if grows {
+        if room.apply(in_memory) {
             self.inner.rooms.note_size(&room.id, room.memory_size());
         }
         Ok(())

@@ -137,7 +137,7 @@ fn who_floods_the_room_loses_its_own_branch_points_first() {
         tip = alice.updates(tip).node;
         by_alice.push(tip);
     }
-    assert!(alice.group.enforce_limits().is_empty());
+    assert!(alice.group.enforce_limits(&GroupChanges::default()).is_empty());
     // Held with a child: the founding, its addition, bob's, and five of alice's six updates.
     let changes = alice.group.erase_over(3, &std::collections::HashSet::new());
     alice.group.apply(changes);
