@@ -49,7 +49,9 @@ mod account;
 mod device;
 mod endpoint;
 mod error;
+mod federation;
 mod http;
+mod link;
 mod mls_device;
 mod outgoing;
 mod room;
@@ -62,8 +64,10 @@ pub use self::{
     account::{Account, Session},
     device::Device,
     endpoint::{Authentication, EndpointPath},
-    error::{DriverError, HttpError},
+    error::{DriverError, HttpError, LinkError},
+    federation::Federation,
     http::HttpClient,
+    link::{Link, Side},
     mls_device::{MlsDevice, Sent, TimelineEvent},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
