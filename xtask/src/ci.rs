@@ -45,6 +45,8 @@ enum Step {
     Unit,
     /// The tests on a real Synapse pass
     Synapse,
+    /// The tests on two Synapses that are cut off from one another pass
+    Federation,
     /// The demo works
     Demo,
 }
@@ -77,9 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     eprintln!("\n== summary");
     for Passed { step, time, summaries } in &passed {
-        eprintln!("{:9} passed in {}", step.name(), seconds(*time));
+        eprintln!("{:10} passed in {}", step.name(), seconds(*time));
         for summary in summaries {
-            eprintln!("          {summary}");
+            eprintln!("           {summary}");
         }
     }
     eprintln!("ci: {} steps passed in {}", passed.len(), seconds(begin.elapsed()));
@@ -129,6 +131,10 @@ impl Step {
             Self::Features => check_features(workspace)?,
             Self::Unit => test::unit(workspace, &[], &mut run_tests)?,
             Self::Synapse => test::synapse(workspace, server, &[], &mut run_tests)?,
+            Self::Federation if test::can_federate(server) => {
+                test::federation(workspace, server, &[], &mut run_tests)?;
+            }
+            Self::Federation => {}
             Self::Demo => run_demo(workspace, server)?,
         }
         Ok(summaries)
