@@ -13,7 +13,7 @@ mod voters;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -191,6 +191,11 @@ impl Graph {
         self.anchor = anchor;
     }
 
+    /// The anchor that was named last, known or not.
+    pub const fn anchor(&self) -> Option<NodeId> {
+        self.anchor
+    }
+
     /// A node's record.
     pub fn get(&self, id: &NodeId) -> Option<&Arc<CommitRecord>> {
         self.nodes.get(id)?.commit.as_ref().map(|commit| &commit.record)
@@ -199,6 +204,11 @@ impl Graph {
     /// Whether a node is entered or seen; `None` if it is not known.
     pub fn status(&self, id: &NodeId) -> Option<NodeStatus> {
         self.nodes.get(id).map(|node| node.status)
+    }
+
+    /// A node's epoch number; `None` if it is not known.
+    pub fn epoch(&self, id: &NodeId) -> Option<u64> {
+        self.nodes.get(id).map(|node| node.epoch)
     }
 
     /// Whether the node is known: by its record, or because its roster was given.

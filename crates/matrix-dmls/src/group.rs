@@ -5,6 +5,7 @@
 //! stored, has not happened. One operation at a time: of two whose changes were made from the same
 //! state, the later one stored would undo the puncture of the other.
 
+mod anchor;
 mod changes;
 mod commit;
 mod error;
@@ -17,6 +18,7 @@ mod local;
 mod node;
 mod process;
 mod retention;
+mod standing;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use self::{
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
     retention::MAX_RETAINED_STATES,
+    standing::Confirmation,
 };
 pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{

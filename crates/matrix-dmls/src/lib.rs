@@ -9,6 +9,7 @@ mod extension;
 mod graph;
 mod group;
 mod ids;
+mod picture;
 mod record;
 mod roster;
 mod schedule;
@@ -30,14 +31,15 @@ pub use crate::{
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
-        CommitPlan, GraphEntry, Group, GroupChanges, GroupError, LocalMember, MAX_RETAINED_STATES,
-        NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState, Received, SeenBecause,
-        WelcomeParts, new_key_package,
+        CommitPlan, Confirmation, GraphEntry, Group, GroupChanges, GroupError, LocalMember,
+        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState,
+        Received, SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
         NodeId,
     },
+    picture::{EpochCommit, EpochGraph, EpochNode},
     record::{Author, CommitRecord, IllFormed, ParentView, check_founding, check_well_formed},
     roster::{Member, Roster},
     schedule::{Pprf, Punctured, Vault},

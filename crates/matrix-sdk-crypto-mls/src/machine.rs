@@ -1,5 +1,6 @@
 //! The machine and its parts.
 
+mod anchor;
 mod commits;
 mod decrypt;
 mod encrypt;
@@ -9,7 +10,9 @@ mod key_packages;
 mod membership;
 mod prepare;
 mod requests;
+mod retention;
 mod room_events;
+mod standing;
 mod sync;
 mod welcomes;
 
@@ -19,7 +22,7 @@ use std::{
     sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
 };
 
-use matrix_dmls::{ChoiceStep, Group, GroupExtension, LocalMember, NodeId, Roster};
+use matrix_dmls::{ChoiceStep, EpochGraph, Group, GroupExtension, LocalMember, NodeId, Roster};
 use matrix_sdk_crypto::OlmMachine;
 use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -92,6 +95,8 @@ pub(crate) struct Room {
     pub(crate) group: Arc<Group>,
     pub(crate) generations: BTreeMap<NodeId, u32>,
     pub(crate) commit_events: BTreeMap<NodeId, OwnedEventId>,
+    /// When these events came, in milliseconds since 1970.
+    pub(crate) commit_times: BTreeMap<NodeId, u64>,
     /// Changes were given to the store, and nobody knows yet what became of them: an operation that
     /// failed or was cancelled here leaves this set, and the next one loads the room anew. Otherwise
     /// memory could fall behind the store, and use a generation twice.
@@ -252,6 +257,17 @@ impl MlsMachine {
         self.with_room(room_id, |room| room.group.graph().explain()).await
     }
 
+    /// The room's epochs and the choice among them as a picture: `to_string`, `to_mermaid`,
+    /// `to_graphviz` or `to_svg` draws it. Empty while nothing of a group is known. It has no
+    /// secrets, but says who is in the room.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn epoch_graph(&self, room_id: &RoomId) -> Result<EpochGraph, MlsError> {
+        self.with_room(room_id, |room| room.group.epoch_graph()).await
+    }
+
     /// Takes out what has happened since the last call, oldest first.
     pub fn take_notices(&self) -> Vec<Notice> {
         lock(&self.inner.notices).drain(..).collect()
@@ -329,6 +345,7 @@ impl Room {
             group: Arc::new(group),
             generations: stored.generations,
             commit_events: stored.commit_events,
+            commit_times: stored.commit_times,
             saving: false,
             drained: false,
         };
@@ -342,8 +359,15 @@ impl Room {
         }
         Arc::make_mut(&mut self.group).apply(changes.group);
         self.generations.extend(changes.generations);
-        self.commit_events
-            .extend(changes.commits.into_iter().map(|(node, commit)| (node, commit.event_id)));
+        for (node, commit) in changes.commits {
+            if let Some(commit) = commit {
+                self.commit_events.insert(node, commit.event_id);
+                self.commit_times.insert(node, commit.received_at);
+            } else {
+                self.commit_events.remove(&node);
+                self.commit_times.remove(&node);
+            }
+        }
         self.aim();
     }
 

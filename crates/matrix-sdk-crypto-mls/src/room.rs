@@ -34,6 +34,12 @@ pub struct RoomView {
     pub rotation_period_msgs: Option<u64>,
     /// The state event that names the group, and its sender.
     pub group: Option<(OwnedUserId, GroupEventContent)>,
+    /// When we heard of that event, in milliseconds since 1970.
+    #[serde(default)]
+    pub group_since: u64,
+    /// Who may send that event.
+    #[serde(default)]
+    pub power: GroupPower,
     /// Until when no commit of ours is tried, in milliseconds since 1970: the server refused one.
     pub commits_refused_until: u64,
     /// We joined by a last-resort key package, so we have to update our keys first.
@@ -47,6 +53,30 @@ pub struct RoomView {
     pub verdicts: BTreeMap<Device, Verdict>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
+}
+
+/// Who may say which group is the room's, and where the choice starts (protocol §6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPower {
+    /// The creators, where the room's version gives them all power whatever the levels say.
+    pub creators: BTreeSet<OwnedUserId>,
+    /// The level that it takes, and the users that have it; none before `m.room.power_levels` was seen.
+    pub levels: Option<(i64, BTreeSet<OwnedUserId>)>,
+    /// Whether everybody has that level.
+    pub everybody: bool,
+}
+
+impl GroupPower {
+    /// The users that may, as far as they can be told one by one.
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        let levels = self.levels.iter().flat_map(|(_, users)| users);
+        self.creators.iter().chain(levels).map(|user| &**user)
+    }
+
+    /// Whether a user may.
+    pub fn includes(&self, user: &UserId) -> bool {
+        self.everybody || self.users().any(|one| one == user)
+    }
 }
 
 /// What made a room an MLS room.

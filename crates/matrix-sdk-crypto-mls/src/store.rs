@@ -66,6 +66,10 @@ pub trait MlsStore: Debug + Send + Sync {
     /// The events that wait for an epoch, oldest first.
     async fn queued_events(&self, room_id: &RoomId, node: &NodeId) -> Result<Vec<QueuedEvent>>;
 
+    /// The events that wait in a room for any epoch, and came before this time (in milliseconds since
+    /// 1970), oldest first.
+    async fn queued_events_before(&self, room_id: &RoomId, time: u64) -> Result<Vec<QueuedEvent>>;
+
     /// How many events wait in a room.
     async fn queued_event_count(&self, room_id: &RoomId) -> Result<usize>;
 

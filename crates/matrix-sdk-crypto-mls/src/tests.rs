@@ -1,13 +1,17 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
+mod anchor;
 mod branches;
 mod commits;
 mod faults;
 mod forms;
+mod forward_secrecy;
 mod hostile;
 mod membership;
 mod messages;
 mod random;
+mod retention;
+mod standing;
 mod welcomes;
 
 use std::collections::BTreeSet;

@@ -243,11 +243,13 @@ impl<'a> Reader<'a> {
     pub(crate) async fn stored_room(&mut self, room: &RoomKey) -> Result<StoredRoom, StoreError> {
         self.load_sums(room).await?;
         let view = self.by_node(table::VIEW, room, |_: &RoomView| b"").await?.pop();
+        let commits = self.commit_events(room).await?;
         Ok(StoredRoom {
             view: view.unwrap_or_default(),
             group: self.group(room).await?,
             generations: self.generations(room).await?,
-            commit_events: self.commit_events(room).await?,
+            commit_times: commits.iter().map(|row| (row.node, row.received_at)).collect(),
+            commit_events: commits.into_iter().map(|row| (row.node, row.event_id)).collect(),
         })
     }
 
@@ -296,10 +298,7 @@ impl<'a> Reader<'a> {
         Ok(rows.await?.into_iter().map(|row| (row.node, row.next)).collect())
     }
 
-    async fn commit_events(
-        &mut self,
-        room: &RoomKey,
-    ) -> Result<BTreeMap<matrix_dmls::NodeId, ruma::OwnedEventId>, StoreError> {
+    async fn commit_events(&mut self, room: &RoomKey) -> Result<Vec<CommitEventRow>, StoreError> {
         let table = table::COMMIT_EVENT;
         let sql = "SELECT key, event FROM commit_event WHERE room = ?".to_owned();
         let rows = self.rows(sql, Some(room)).await?;
@@ -307,7 +306,7 @@ impl<'a> Reader<'a> {
             .map(|(key, event)| {
                 let row: CommitEventRow = self.decode(table.beside, &key, event)?;
                 self.check_key(table, room, row.node.as_bytes(), &key)?;
-                Ok((row.node, row.event_id))
+                Ok(row)
             })
             .collect()
     }
@@ -345,6 +344,14 @@ impl<'a> Reader<'a> {
                 Ok(event)
             })
             .collect()
+    }
+
+    /// All events that wait.
+    pub(crate) async fn all_queued(
+        &mut self,
+        room: &RoomKey,
+    ) -> Result<Vec<QueuedEvent>, StoreError> {
+        self.by_node(table::QUEUED, room, |event: &QueuedEvent| event.event_id.as_bytes()).await
     }
 
     /// The Welcomes that wait.

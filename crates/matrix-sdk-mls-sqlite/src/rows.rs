@@ -227,4 +227,7 @@ pub(crate) struct GenerationRow {
 pub(crate) struct CommitEventRow {
     pub(crate) node: NodeId,
     pub(crate) event_id: OwnedEventId,
+    /// Stores of version 1 do not have it: such a commit is taken to be old.
+    #[serde(default)]
+    pub(crate) received_at: u64,
 }

@@ -97,9 +97,17 @@ impl Saver<'_, '_> {
         }
         for (node, commit) in &changes.commits {
             let key = self.key(table::COMMIT_EVENT, node.as_bytes());
-            let event = CommitEventRow { node: *node, event_id: commit.event_id.clone() };
-            let event = encode(&event)?;
-            self.put(table::COMMIT_EVENT, &key, Beside::Sealed(&event), commit).await?;
+            if let Some(commit) = commit {
+                let event = CommitEventRow {
+                    node: *node,
+                    event_id: commit.event_id.clone(),
+                    received_at: commit.received_at,
+                };
+                let event = encode(&event)?;
+                self.put(table::COMMIT_EVENT, &key, Beside::Sealed(&event), commit).await?;
+            } else {
+                self.transaction.delete_in_room(table::COMMIT_EVENT, &self.room, &key).await?;
+            }
         }
         for (event_id, event) in &changes.queued {
             let key = self.key(table::QUEUED, event_id.as_bytes());

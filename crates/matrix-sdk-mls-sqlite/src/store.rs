@@ -336,6 +336,20 @@ impl MlsStore for SqliteMlsStore {
         Ok(events)
     }
 
+    async fn queued_events_before(
+        &self,
+        room_id: &RoomId,
+        time: u64,
+    ) -> Result<Vec<QueuedEvent>, StoreError> {
+        let mut snapshot = self.snapshot().await?;
+        let mut reader = self.reader(&mut snapshot);
+        let Some(room) = reader.room(room_id).await? else { return Ok(Vec::new()) };
+        let mut events = reader.all_queued(&room).await?;
+        events.retain(|event| event.received_at < time);
+        events.sort_by(|a, b| (a.received_at, &a.event_id).cmp(&(b.received_at, &b.event_id)));
+        Ok(events)
+    }
+
     async fn queued_event_count(&self, room_id: &RoomId) -> Result<usize, StoreError> {
         let mut snapshot = self.snapshot().await?;
         let mut reader = self.reader(&mut snapshot);

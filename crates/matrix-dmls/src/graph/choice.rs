@@ -26,7 +26,16 @@ impl Graph {
     /// whether its state is held and has a leaf of ours. Commits count whether confined or not.
     /// `None` if there is no such node at or below where the choice starts.
     pub fn choose_entered_tip(&self, allowed: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
-        let start = self.start()?;
+        self.choose_entered_tip_below(&self.start()?, allowed)
+    }
+
+    /// The same, from `top` downward instead of from the start: the best tip at or below a node that
+    /// the choice may not lead through.
+    pub fn choose_entered_tip_below(
+        &self,
+        top: &NodeId,
+        allowed: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
         let mut leads = HashSet::new();
         for (id, node) in &self.nodes {
             if node.status != NodeStatus::Entered || !allowed(id) {
@@ -36,7 +45,7 @@ impl Graph {
             let mut way = std::iter::once(*id).chain(self.ancestors(id));
             while way.next().is_some_and(|id| leads.insert(id)) {}
         }
-        if leads.contains(&start) { self.descend(start, Some(&leads), |_| ()) } else { None }
+        if leads.contains(top) { self.descend(*top, Some(&leads), |_| ()) } else { None }
     }
 
     /// Every decision that leads to [`Graph::choose_tip`], from the top. Nodes with one child need

@@ -7,5 +7,5 @@ mod properties;
 mod random;
 mod reference;
 mod retention;
-mod scenario;
+pub(crate) mod scenario;
 mod start;

@@ -1,8 +1,11 @@
 //! The verbs together: several devices, one room, no server.
 
+mod anchor;
 mod attacks;
 mod branches;
 mod device;
 mod hostile;
 mod joining;
+mod retention;
 mod secrets;
+mod standing;

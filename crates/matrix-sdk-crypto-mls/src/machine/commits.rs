@@ -116,7 +116,12 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    fn put_into_outbox(&self, room: &Room, changes: &mut Changes, kind: OutboxRequestKind) {
+    pub(super) fn put_into_outbox(
+        &self,
+        room: &Room,
+        changes: &mut Changes,
+        kind: OutboxRequestKind,
+    ) {
         let order = self.transient().next_order(self.now());
         let id = TransactionId::new();
         let request = OutboxRequest { id: id.clone(), room_id: room.id.clone(), order, kind };
@@ -183,7 +188,7 @@ impl MlsMachine {
             content,
             received_at: self.now(),
         };
-        room_changes.commits.insert(node, commit);
+        room_changes.commits.insert(node, Some(commit));
         self.save(room, changes).await?;
         self.notify(Notice::EpochEntered {
             room_id: room.id.clone(),

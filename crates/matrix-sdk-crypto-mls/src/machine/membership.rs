@@ -1,6 +1,6 @@
 //! Membership follows the room: what has to change before something is sent (protocol §5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{Device, GENERATION_LIMIT, Member, NodeId, Roster, TrustRequirement};
 use ruma::OwnedUserId;
@@ -87,9 +87,19 @@ impl MlsMachine {
         Ok(difference)
     }
 
+    /// The users whose device list is known and up to date.
+    pub(super) async fn fresh_users(&self) -> Result<BTreeSet<String>, MlsError> {
+        let tracked = self.inner.olm.store().load_tracked_users().await?;
+        Ok(tracked
+            .into_iter()
+            .filter(|user| !user.dirty)
+            .map(|user| user.user_id.to_string())
+            .collect())
+    }
+
     /// Removal needs evidence: never a failed query, an exhausted supply of key packages, or what
     /// only we think.
-    async fn is_to_be_removed(
+    pub(super) async fn is_to_be_removed(
         &self,
         room: &Room,
         member: &Member,

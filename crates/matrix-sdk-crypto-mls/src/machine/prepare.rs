@@ -108,6 +108,15 @@ impl MlsMachine {
         let refused = self.now() < room.view.commits_refused_until;
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
         let left_behind = room.group.chosen_tip() != Some(node);
+        if !difference.remove.is_empty() && !refused {
+            // Where somebody has removed them already, a vote for that does more than a removal of
+            // our own beside it (protocol §5); once, after that we have committed there.
+            let rivals = self.confirmations(room).await?;
+            if let Some(rival) = rivals.into_iter().find(|rival| rival.is_rival) {
+                self.confirm(room, &rival).await?;
+                return Ok(Readiness::NeedsRequests);
+            }
+        }
         if update || !difference.remove.is_empty() {
             if left_behind {
                 return Err(MlsError::LeftBehind);

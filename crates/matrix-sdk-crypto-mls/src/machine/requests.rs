@@ -24,6 +24,7 @@ use super::{
     DeviceName, MlsMachine, Room,
     key_packages::{ServerCounts, Upload, algorithm},
     membership::{Addition, CLAIM_PAUSE},
+    retention::Schedule,
 };
 use crate::{
     error::MlsError,
@@ -62,6 +63,10 @@ pub(super) struct Transient {
     /// Events that were named in rooms whose group we are not in yet.
     named: BTreeMap<OwnedRoomId, VecDeque<OwnedEventId>>,
     last_order: u64,
+    pub(super) schedule: Schedule,
+    /// When it is our turn to stand up for a room, in milliseconds since 1970.
+    pub(super) standing: BTreeMap<OwnedRoomId, u64>,
+    pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -180,13 +185,16 @@ impl Transient {
 
 impl MlsMachine {
     /// Everything that should be sent now, in this order. A request that was not answered stays in
-    /// it, under the same ID, also after a restart.
+    /// it, under the same ID, also after a restart. Call it after every sync, and at
+    /// [`MlsMachine::next_deadline`].
     ///
     /// # Errors
     ///
     /// When a store fails.
     #[instrument(skip_all)]
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
+        self.stand_up().await?;
+        self.move_anchors().await?;
         let mut requests = Vec::new();
         requests.extend(self.key_package_upload().await?);
         let outbox = self.inner.store.outbox().await?;

@@ -1,6 +1,6 @@
 //! Events of a room: its state, and commits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
@@ -21,7 +21,7 @@ use super::{MlsMachine, Room, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
-    room::{MlsSince, RoomView},
+    room::{GroupPower, MlsSince, RoomView},
     store::{Changes, QueuedEvent, StoredCommit},
     types::events::{CommitEventContent, GroupEventContent},
 };
@@ -81,8 +81,53 @@ struct EncryptionContent {
     /// MSC4245 has no stable name yet.
     #[serde(rename = "org.matrix.msc4245.encryption_algorithm")]
     unstable_encryption_algorithm: Option<Value>,
+    room_version: Option<Value>,
+    additional_creators: Option<Value>,
     rotation_period_ms: Option<Value>,
     rotation_period_msgs: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct PowerLevelsContent {
+    #[serde(default)]
+    events: BTreeMap<String, Value>,
+    #[serde(default)]
+    users: BTreeMap<String, Value>,
+    state_default: Option<Value>,
+    users_default: Option<Value>,
+}
+
+impl PowerLevelsContent {
+    fn apply(&self, power: &mut GroupPower) {
+        let level = |value: Option<&Value>| match value {
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(value) => value.as_i64(),
+            None => None,
+        };
+        let needed = level(self.events.get(GroupEventContent::TYPE))
+            .or_else(|| level(self.state_default.as_ref()))
+            .unwrap_or(50);
+        let users = self
+            .users
+            .iter()
+            .filter(|(_, value)| level(Some(value)).is_some_and(|level| level >= needed))
+            .filter_map(|(user, _)| OwnedUserId::try_from(user.as_str()).ok())
+            .collect();
+        power.everybody = level(self.users_default.as_ref()).unwrap_or(0) >= needed;
+        power.levels = Some((needed, users));
+    }
+}
+
+/// From room version 12 on, those who made a room have all power in it.
+fn creators(sender: &OwnedUserId, content: &EncryptionContent) -> BTreeSet<OwnedUserId> {
+    let version = content.room_version.as_ref().and_then(Value::as_str);
+    let version: Option<u32> = version.and_then(|version| version.parse().ok());
+    if version.is_none_or(|version| version < 12) {
+        return BTreeSet::new();
+    }
+    let additional = content.additional_creators.as_ref().and_then(Value::as_array);
+    let additional = additional.into_iter().flatten().filter_map(Value::as_str);
+    additional.filter_map(|user| user.try_into().ok()).chain([sender.clone()]).collect()
 }
 
 impl MlsMachine {
@@ -136,8 +181,10 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.try_to_join(room).await?;
             self.connect(room).await?;
+            self.plan_to_stand_up(room).await?;
+            self.plan_to_move_anchor(room);
         }
-        Ok(())
+        self.erase_due(room).await
     }
 
     /// Takes the complete list of a room's members, as `GET /rooms/{}/members` gives it. Needed
@@ -186,6 +233,7 @@ impl MlsMachine {
             "m.room.create" => {
                 let Some(content) = head.content::<EncryptionContent>() else { return };
                 view.creator = Some(head.sender.clone());
+                view.power.creators = creators(&head.sender, &content);
                 let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
                 if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
                     latch(view, &head.sender);
@@ -211,6 +259,11 @@ impl MlsMachine {
                     event_id: head.event_id.clone(),
                 });
             }
+            "m.room.power_levels" => {
+                if let Some(content) = head.content::<PowerLevelsContent>() {
+                    content.apply(&mut view.power);
+                }
+            }
             "m.room.history_visibility" => {
                 if let Some(VisibilityContent { history_visibility }) = head.content() {
                     view.history_visibility = Some(history_visibility);
@@ -218,7 +271,11 @@ impl MlsMachine {
             }
             GroupEventContent::TYPE => {
                 if let Some(content) = head.content::<GroupEventContent>() {
-                    view.group = Some((head.sender.clone(), content));
+                    let group = Some((head.sender.clone(), content));
+                    if view.group != group {
+                        view.group = group;
+                        view.group_since = self.now();
+                    }
                 }
             }
             _ => {}
@@ -305,7 +362,7 @@ impl MlsMachine {
         match received {
             Ok(Received::Known(_)) => {
                 if !known_event {
-                    changes.room(&room.id).commits.insert(node, stored);
+                    changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
                 }
                 Ok(None)
@@ -328,7 +385,7 @@ impl MlsMachine {
                 }
                 let room_changes = changes.room(&room.id);
                 room_changes.group = *group;
-                room_changes.commits.insert(node, stored);
+                room_changes.commits.insert(node, Some(stored));
                 room_changes.view = self.with_verdicts(room, &record).await?;
                 self.save(room, changes).await?;
                 self.report_entered(room, &record);
@@ -346,7 +403,7 @@ impl MlsMachine {
                 let room_changes = changes.room(&room.id);
                 room_changes.group = *group;
                 if !known_event {
-                    room_changes.commits.insert(node, stored);
+                    room_changes.commits.insert(node, Some(stored));
                 }
                 self.save(room, changes).await?;
                 if let Some(record) = record {
@@ -371,7 +428,7 @@ impl MlsMachine {
                 }
                 // A Welcome may be waiting for just this commit.
                 if !known_event {
-                    changes.room(&room.id).commits.insert(node, stored);
+                    changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
                 }
                 Ok(None)
@@ -565,6 +622,12 @@ impl MlsMachine {
         };
         self.notify(Notice::EpochNotEntered { room_id, node, reason });
     }
+}
+
+/// An event that was kept, with its type.
+pub(super) fn raw_event(json: String) -> Option<(String, Raw<AnySyncTimelineEvent>)> {
+    let head = EventHead::read(&json)?;
+    Some((head.event_type, Raw::from_json(RawValue::from_string(json).ok()?)))
 }
 
 fn latch(view: &mut RoomView, sender: &OwnedUserId) {

@@ -93,7 +93,7 @@ impl MlsMachine {
                 self.try_to_join(room).await?;
             }
         }
-        Ok(())
+        self.erase_by_turns().await
     }
 }
 

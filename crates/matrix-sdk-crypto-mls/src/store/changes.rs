@@ -46,6 +46,8 @@ pub struct StoredRoom {
     pub generations: BTreeMap<NodeId, u32>,
     /// By epoch, the event that carries its commit.
     pub commit_events: BTreeMap<NodeId, OwnedEventId>,
+    /// By epoch, when that event came, in milliseconds since 1970.
+    pub commit_times: BTreeMap<NodeId, u64>,
 }
 
 /// An event that waits for an epoch.
@@ -185,7 +187,7 @@ pub struct RoomChanges {
     /// Send generations.
     pub generations: BTreeMap<NodeId, u32>,
     /// Commits as their events carried them.
-    pub commits: BTreeMap<NodeId, StoredCommit>,
+    pub commits: BTreeMap<NodeId, Option<StoredCommit>>,
     /// Events that wait.
     pub queued: BTreeMap<OwnedEventId, Option<QueuedEvent>>,
     /// Welcomes that wait, by their epoch.

@@ -383,6 +383,15 @@ pub async fn queued_events(store: impl MlsStore) {
     assert_eq!(ids(store.queued_events(room(), &node(1)).await.unwrap()), ["$c"]);
     assert_eq!(ids(store.queued_events(room(), &node(2)).await.unwrap()), ["$d", "$b"]);
     assert_eq!(store.queued_event_count(room()).await.unwrap(), 3);
+    let times = |events: Vec<QueuedEvent>| {
+        events.into_iter().map(|event| event.received_at).collect::<Vec<_>>()
+    };
+    let all = times(store.queued_events_before(room(), u64::MAX).await.unwrap());
+    assert_eq!(all.len(), 3);
+    assert!(all.is_sorted());
+    let before = times(store.queued_events_before(room(), all[2]).await.unwrap());
+    assert_eq!(before, all[..2]);
+    assert!(store.queued_events_before(room(), all[0]).await.unwrap().is_empty());
 }
 
 #[allow(missing_docs)]
@@ -407,7 +416,7 @@ pub async fn held_welcomes(store: impl MlsStore) {
 pub async fn commits(store: impl MlsStore) {
     let mut changes = Changes::default();
     for byte in [1, 2] {
-        changes.room(room()).commits.insert(node(byte), stored_commit(byte));
+        changes.room(room()).commits.insert(node(byte), Some(stored_commit(byte)));
     }
     save(&store, changes).await;
     for byte in [1, 2] {
@@ -419,10 +428,19 @@ pub async fn commits(store: impl MlsStore) {
     // Another copy of it takes its place.
     let mut changes = Changes::default();
     let copy = StoredCommit { event_id: event_id("$copy"), ..stored_commit(1) };
-    changes.room(room()).commits.insert(node(1), copy.clone());
+    changes.room(room()).commits.insert(node(1), Some(copy.clone()));
     save(&store, changes).await;
     assert_eq!(store.commit(room(), &node(1)).await.unwrap(), Some(copy));
     assert_eq!(load_room(&store).await.commit_events[&node(1)], event_id("$copy"));
+    // What is erased is gone.
+    let mut changes = Changes::default();
+    changes.room(room()).commits.insert(node(1), None);
+    changes.room(room()).commits.insert(node(7), None);
+    save(&store, changes).await;
+    assert_eq!(store.commit(room(), &node(1)).await.unwrap(), None);
+    let stored = load_room(&store).await;
+    assert_eq!(stored.commit_events, BTreeMap::from([(node(2), event_id("$commit2"))]));
+    assert_eq!(stored.commit_times, BTreeMap::from([(node(2), stored_commit(2).received_at)]));
 }
 
 #[allow(missing_docs)]
@@ -459,7 +477,7 @@ pub async fn rooms_are_kept_apart(store: impl MlsStore) {
     let here = changes.room(room());
     here.view = Some(view());
     here.generations.insert(node(1), 1);
-    here.commits.insert(node(1), stored_commit(1));
+    here.commits.insert(node(1), Some(stored_commit(1)));
     here.queued.insert(event_id("$a"), Some(queued("$a", 1, 1)));
     here.welcomes.insert(node(1), Some(welcome(1)));
     here.ledger.insert(key, ledger_entry("$here"));
@@ -497,8 +515,9 @@ async fn assert_has(store: &impl MlsStore, changes: &Changes, group: &Group) {
     assert_eq!(Some(stored.view), room_changes.view);
     assert_eq!(stored.generations, room_changes.generations);
     for (node, commit) in &room_changes.commits {
-        assert_eq!(store.commit(room(), node).await.unwrap().as_ref(), Some(commit));
-        assert_eq!(stored.commit_events[node], commit.event_id);
+        assert_eq!(store.commit(room(), node).await.unwrap(), *commit);
+        assert_eq!(stored.commit_events.get(node), commit.as_ref().map(|c| &c.event_id));
+        assert_eq!(stored.commit_times.get(node), commit.as_ref().map(|c| &c.received_at));
     }
     assert_eq!(store.queued_events(room(), &node(1)).await.unwrap().len(), 1);
     assert_eq!(store.held_welcomes(room()).await.unwrap(), [welcome(1)]);
@@ -547,7 +566,7 @@ pub async fn large_values(store: impl MlsStore) {
     let mut changes = Changes::default();
     let content = commit_content(1, 400_000);
     let commit = StoredCommit { content, ..stored_commit(1) };
-    changes.room(room()).commits.insert(node(1), commit.clone());
+    changes.room(room()).commits.insert(node(1), Some(commit.clone()));
     let mut view = view();
     for number in 0..2000 {
         let user = ruma::UserId::parse(format!("@user{number}:example.org")).unwrap();

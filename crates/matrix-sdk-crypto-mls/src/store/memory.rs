@@ -74,10 +74,16 @@ impl Room {
         self.stored.group.extend(changes.group);
         prune(&mut self.stored.group);
         self.stored.generations.extend(changes.generations);
-        for (node, commit) in changes.commits {
-            self.stored.commit_events.insert(node, commit.event_id.clone());
-            self.commits.insert(node, commit);
+        for (node, commit) in &changes.commits {
+            if let Some(commit) = commit {
+                self.stored.commit_events.insert(*node, commit.event_id.clone());
+                self.stored.commit_times.insert(*node, commit.received_at);
+            } else {
+                self.stored.commit_events.remove(node);
+                self.stored.commit_times.remove(node);
+            }
         }
+        apply(&mut self.commits, changes.commits);
         apply(&mut self.queued, changes.queued);
         apply(&mut self.welcomes, changes.welcomes);
         self.ledger.extend(changes.ledger);
@@ -124,6 +130,16 @@ impl MlsStore for MemoryStore {
 
     async fn queued_event_count(&self, room_id: &RoomId) -> Result<usize> {
         Ok(self.in_room(room_id, |room| room.queued.len()).unwrap_or_default())
+    }
+
+    async fn queued_events_before(&self, room_id: &RoomId, time: u64) -> Result<Vec<QueuedEvent>> {
+        let events = self.in_room(room_id, |room| {
+            let mut events: Vec<_> =
+                room.queued.values().filter(|event| event.received_at < time).cloned().collect();
+            events.sort_by_key(|event| event.received_at);
+            events
+        });
+        Ok(events.unwrap_or_default())
     }
 
     async fn held_welcomes(&self, room_id: &RoomId) -> Result<Vec<HeldWelcome>> {

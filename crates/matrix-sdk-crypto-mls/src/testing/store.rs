@@ -131,6 +131,10 @@ impl MlsStore for FaultyStore {
         self.inner.outbox().await
     }
 
+    async fn queued_events_before(&self, room_id: &RoomId, time: u64) -> Result<Vec<QueuedEvent>> {
+        self.inner.queued_events_before(room_id, time).await
+    }
+
     async fn queued_events(&self, room_id: &RoomId, node: &NodeId) -> Result<Vec<QueuedEvent>> {
         self.inner.queued_events(room_id, node).await
     }

@@ -33,6 +33,19 @@ async fn two_commits_on_one_epoch_are_both_entered_and_one_is_chosen() {
     }
     assert_one_epoch(&all).await;
     assert_ne!(alice.node().await, before);
+    // All see the same picture, from where they came in.
+    let tip = alice.node().await;
+    for device in all {
+        let picture = device.mls().epoch_graph(device.room()).await.unwrap();
+        assert_eq!((picture.chosen, picture.sending), (tip, tip));
+        assert_eq!(picture.tips().len(), 2);
+        let last = picture.last(1);
+        assert!(last.nodes.iter().all(|node| node.held && node.readable));
+        let last = last.to_string();
+        assert_eq!(last.lines().count(), 5, "{last}");
+        assert_eq!(last.lines().nth(1), Some("├─╮"), "{last}");
+        assert!(last.contains("alice:example.org/"), "{last}");
+    }
 
     let on = carol.says("and on").await;
     settle(&all).await;

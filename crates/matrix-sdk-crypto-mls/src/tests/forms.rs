@@ -76,6 +76,12 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         rotation_period_ms: Some(604_800_000),
         rotation_period_msgs: Some(100),
         group: Some((alice, GroupEventContent::new(node, InstanceId::from_bytes([2; 32])))),
+        group_since: 1_600_000_000_001,
+        power: crate::room::GroupPower {
+            creators: [user_id!("@alice:example.org").to_owned()].into(),
+            levels: Some((100, [user_id!("@bob:example.org").to_owned()].into())),
+            everybody: false,
+        },
         commits_refused_until: 1_600_000_000_000,
         must_update: true,
         updated_at: 1_600_000_000_001,

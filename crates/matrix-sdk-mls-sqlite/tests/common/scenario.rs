@@ -131,7 +131,7 @@ fn commit(
     let mut batch = group_changes(room, changes);
     batch.outbox.insert(request.id, None);
     let commit = stored_commit(&format!("commit-{order}"), &pending);
-    batch.room(room).commits.insert(node, commit);
+    batch.room(room).commits.insert(node, Some(commit));
     scenario.push("enter a commit of ours", batch);
     pending
 }
@@ -219,7 +219,7 @@ pub fn scenario() -> Scenario {
     };
     group.apply((*changes).clone());
     let mut batch = group_changes(&room, *changes);
-    batch.room(&room).commits.insert(node, stored_commit("rival", &rival));
+    batch.room(&room).commits.insert(node, Some(stored_commit("rival", &rival)));
     batch.room(&room).queued.insert(waiting.event_id, None);
     scenario.push("enter a commit of somebody's", batch);
 
@@ -272,7 +272,7 @@ fn join_another_room(
     batch.key_packages.insert(package.reference, None);
     batch.room(&room).welcomes.insert(node, None);
     batch.room(&room).view = Some(view(&["alice", "bob"]));
-    batch.room(&room).commits.insert(node, stored_commit("founding", &by));
+    batch.room(&room).commits.insert(node, Some(stored_commit("founding", &by)));
     scenario.push("join by a Welcome", batch);
     let send = generation(&room, node, 1);
     scenario.push("send in the other room", send);

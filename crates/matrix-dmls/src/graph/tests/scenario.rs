@@ -20,18 +20,18 @@ use crate::{
     roster::{Member, Roster},
 };
 
-pub(super) fn id(name: &str) -> NodeId {
+pub(crate) fn id(name: &str) -> NodeId {
     let mut bytes = [0; 32];
     bytes[..name.len()].copy_from_slice(name.as_bytes());
     NodeId::from_bytes(bytes)
 }
 
-pub(super) fn name(id: NodeId) -> String {
+pub(crate) fn name(id: NodeId) -> String {
     String::from_utf8(id.as_bytes().iter().copied().take_while(|byte| *byte != 0).collect())
         .unwrap()
 }
 
-pub(super) fn device(name: &str) -> Device {
+pub(crate) fn device(name: &str) -> Device {
     let (plain, device_key) = match name.strip_suffix('\'') {
         Some(plain) => (plain, [2; 32]),
         None => (name, [1; 32]),
@@ -40,31 +40,31 @@ pub(super) fn device(name: &str) -> Device {
     Device { user_id: format!("@{user}:example.org"), device_id: device.to_owned(), device_key }
 }
 
-pub(super) fn member(name: &str) -> Arc<Member> {
+pub(crate) fn member(name: &str) -> Arc<Member> {
     let identity = Identity::new(device(name), 1, [0; 64]);
     Arc::new(Member { identity, signature_key: [3; 32] })
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum By<'a> {
+pub(crate) enum By<'a> {
     Member(&'a str),
     Joiner(&'a str),
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Scenario {
-    pub(super) records: Vec<Arc<CommitRecord>>,
+pub(crate) struct Scenario {
+    pub(crate) records: Vec<Arc<CommitRecord>>,
     /// Computed commit by commit, for comparison with what the graph replays.
-    pub(super) rosters: HashMap<NodeId, Roster>,
+    pub(crate) rosters: HashMap<NodeId, Roster>,
 }
 
 impl Scenario {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self::default().and(text)
     }
 
     /// The scenario with more commits.
-    pub(super) fn and(mut self, text: &str) -> Self {
+    pub(crate) fn and(mut self, text: &str) -> Self {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (node, rest) = line.split_once(": ").unwrap();
             let mut words: Vec<_> = rest.split_whitespace().collect();
@@ -84,7 +84,7 @@ impl Scenario {
     }
 
     /// Makes a commit, as RFC 9420 §12.4 applies one: removals, additions, then the author's leaf.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         node: &str,
         parent: Option<&str>,
@@ -141,12 +141,12 @@ impl Scenario {
         }));
     }
 
-    pub(super) fn record(&self, name: &str) -> &Arc<CommitRecord> {
+    pub(crate) fn record(&self, name: &str) -> &Arc<CommitRecord> {
         self.records.iter().find(|record| record.node == id(name)).unwrap()
     }
 
     /// The graph of all commits, as someone has it who entered them all.
-    pub(super) fn graph(&self) -> Graph {
+    pub(crate) fn graph(&self) -> Graph {
         let mut graph = Graph::new();
         for record in &self.records {
             graph.insert(Arc::clone(record), NodeStatus::Entered);
@@ -155,7 +155,7 @@ impl Scenario {
     }
 
     /// The name of the tip that everybody chooses.
-    pub(super) fn tip(&self) -> String {
+    pub(crate) fn tip(&self) -> String {
         name(self.graph().choose_tip().unwrap())
     }
 }

@@ -139,7 +139,7 @@ fn who_floods_the_room_loses_its_own_branch_points_first() {
     }
     assert!(alice.group.enforce_limits().is_empty());
     // Held with a child: the founding, its addition, bob's, and five of alice's six updates.
-    let changes = alice.group.erase_over(3);
+    let changes = alice.group.erase_over(3, &std::collections::HashSet::new());
     alice.group.apply(changes);
     assert!(alice.group.state(&by_bob.node).is_some());
     assert!(alice.group.state(&node).is_none());

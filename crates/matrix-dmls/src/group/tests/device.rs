@@ -30,6 +30,15 @@ pub(super) fn local(name: &str) -> LocalMember {
 
 /// A device of the same name with other keys.
 pub(super) fn local_as(name: &str, variant: u8) -> LocalMember {
+    member_with(name, &name.to_uppercase(), variant)
+}
+
+/// Another device of Bob's than [`local`] gives.
+pub(super) fn second_device_of_bob() -> LocalMember {
+    member_with("bob", "TABLET", 2)
+}
+
+fn member_with(name: &str, device_id: &str, variant: u8) -> LocalMember {
     let mut seed = [0; 32];
     seed[..name.len()].copy_from_slice(name.as_bytes());
     seed[30] = variant;
@@ -38,7 +47,7 @@ pub(super) fn local_as(name: &str, variant: u8) -> LocalMember {
     let seed = Secret::from_bytes(seed);
     let device = Device {
         user_id: format!("@{name}:example.org"),
-        device_id: name.to_uppercase(),
+        device_id: device_id.to_owned(),
         device_key: device_key.verifying_key().to_bytes(),
     };
     let json = Identity::signed_json(&device, 1, &LocalMember::public_key_of(&seed));
@@ -79,7 +88,11 @@ impl TestDevice {
     }
 
     pub(super) fn founds(&mut self) -> Event {
-        let (node, changes) = self.group.found(&self.local, &extension(), vec![]).unwrap();
+        self.founds_with(&extension())
+    }
+
+    pub(super) fn founds_with(&mut self, extension: &GroupExtension) -> Event {
+        let (node, changes) = self.group.found(&self.local, extension, vec![]).unwrap();
         self.sends(node, changes)
     }
 

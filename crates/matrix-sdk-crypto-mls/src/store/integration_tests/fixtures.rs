@@ -187,7 +187,7 @@ pub(super) async fn one_of_everything() -> (Changes, Group) {
     room.group.extend(accepted);
     room.group.extend(pending);
     room.generations.insert(founding, 3);
-    room.commits.insert(founding, stored_commit(1));
+    room.commits.insert(founding, Some(stored_commit(1)));
     room.queued.insert(event_id("$a"), Some(queued("$a", 1, 1)));
     room.welcomes.insert(node(1), Some(welcome(1)));
     let key = MessageKey { node: founding, leaf: 0, generation: 2 };

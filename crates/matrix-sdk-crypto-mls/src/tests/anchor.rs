@@ -1,0 +1,139 @@
+//! Moving the room's anchor (protocol §6, §8).
+
+use serde_json::Value;
+
+use super::{alice_and_bob, assert_one_epoch, settle};
+use crate::testing::{RoomOptions, SimDevice, SimServer, TestClock};
+
+const GROUP: &str = "io.github.matrix-mls.dmls.v1.group";
+
+fn named_anchor(server: &SimServer, device: &SimDevice) -> Option<String> {
+    let events = server.events(device.room());
+    let last = events.iter().rev().find(|event| event.event_type == GROUP)?;
+    last.content.get("anchor").and_then(Value::as_str).map(ToOwned::to_owned)
+}
+
+async fn start(device: &SimDevice) -> String {
+    let graph = device.mls().epoch_graph(device.room()).await.unwrap();
+    graph.start.unwrap().to_base64()
+}
+
+/// All pump and sync for some minutes.
+async fn minutes(server: &SimServer, devices: &[&SimDevice], count: usize) {
+    for _ in 0..count {
+        server.clock().advance(TestClock::MINUTE);
+        for device in devices {
+            device.pumps().await;
+        }
+        settle(devices).await;
+    }
+}
+
+async fn with_carol() -> (SimServer, SimDevice, SimDevice, SimDevice) {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    alice.syncs().await;
+    alice.says("welcome").await;
+    settle(&[&alice, &bob, &carol]).await;
+    (server, alice, bob, carol)
+}
+
+#[tokio::test]
+async fn it_goes_where_three_users_are_and_two_have_gone_on() {
+    let (server, alice, bob, carol) = with_carol().await;
+    let all = [&alice, &bob, &carol];
+    let three = alice.node().await.unwrap().to_base64();
+    minutes(&server, &all, 3).await;
+    assert_eq!(named_anchor(&server, &alice), None);
+    let before = start(&alice).await;
+    bob.updates_keys().await;
+    settle(&all).await;
+    carol.updates_keys().await;
+    settle(&all).await;
+    assert!(alice.mls().next_deadline().is_some());
+    assert_eq!(bob.mls().next_deadline(), None, "only Alice may");
+    minutes(&server, &all, 3).await;
+    assert_eq!(named_anchor(&server, &alice), Some(three.clone()));
+    for device in all {
+        assert_eq!(start(device).await, three);
+    }
+    assert_ne!(before, three);
+    assert_one_epoch(&all).await;
+    let count = server.count(alice.room(), GROUP);
+
+    // Once a week, to what is old enough, and not without need.
+    minutes(&server, &all, 5).await;
+    server.clock().advance(7 * TestClock::DAY);
+    minutes(&server, &all, 3).await;
+    assert_eq!(server.count(alice.room(), GROUP), count);
+    for device in [&alice, &bob] {
+        device.updates_keys().await;
+        settle(&all).await;
+    }
+    let old = carol.says("go on").await;
+    settle(&all).await;
+    minutes(&server, &all, 3).await;
+    assert_eq!(server.count(alice.room(), GROUP), count + 1);
+    assert_ne!(named_anchor(&server, &alice), Some(three));
+    alice.has_read(&old, "go on");
+    assert_one_epoch(&all).await;
+}
+
+/// With several who may, one does it.
+#[tokio::test]
+async fn one_of_several_moves_it() {
+    let (server, alice, bob, carol) = with_carol().await;
+    let all = [&alice, &bob, &carol];
+    let levels = serde_json::json!({
+        "users": { alice.user_id().as_str(): 100, bob.user_id().as_str(): "100" },
+    });
+    alice.sets_state("m.room.power_levels", levels);
+    settle(&all).await;
+    let count = server.count(alice.room(), GROUP);
+    for device in [&bob, &carol] {
+        device.updates_keys().await;
+        settle(&all).await;
+    }
+    let (at_alice, at_bob) = (alice.mls().next_deadline(), bob.mls().next_deadline());
+    assert!(at_alice.is_some() && at_bob.is_some() && at_alice != at_bob);
+    assert_eq!(carol.mls().next_deadline(), None);
+    minutes(&server, &all, 5).await;
+    assert_eq!(server.count(alice.room(), GROUP), count + 1);
+    assert!(named_anchor(&server, &alice).is_some());
+}
+
+/// A server that refuses is not asked again and again.
+#[tokio::test]
+async fn who_is_refused_waits() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await;
+    let options =
+        RoomOptions { events: [(GROUP.to_owned(), 100)].into(), ..RoomOptions::default() };
+    let alice = alice.creates_room_with(options).await;
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    let mut all = vec![alice.clone()];
+    for device in [bob, carol] {
+        alice.invites(&device);
+        all.push(device.joins(&alice).await);
+        alice.syncs().await;
+        alice.says("welcome").await;
+    }
+    let all: Vec<_> = all.iter().collect();
+    settle(&all).await;
+    for device in &all[1..] {
+        device.updates_keys().await;
+        settle(&all).await;
+    }
+    // The server knows of a demotion that Alice has not seen yet.
+    server.holds_back_timeline_of(alice.name(), true);
+    let levels = serde_json::json!({ "events": { GROUP: 100 }, "users": {} });
+    server.forges_event(alice.room(), alice.user_id(), "m.room.power_levels", Some(""), levels);
+    let before = server.count(alice.room(), GROUP);
+    minutes(&server, &all, 10).await;
+    assert_eq!(server.count(alice.room(), GROUP), before);
+    assert!(alice.store_outbox().await.is_empty());
+    assert_eq!(alice.mls().next_deadline(), None);
+}
