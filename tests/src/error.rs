@@ -133,6 +133,9 @@ pub enum DriverError {
     /// The link between two homeservers failed.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The members' devices do not come to send in the same epoch.
+    #[error("the devices in {0} stay in different epochs")]
+    Apart(OwnedRoomId),
     /// The user has no such device.
     #[error("{0} has no device number {1}")]
     NoSuchDevice(OwnedUserId, usize),

@@ -68,7 +68,7 @@ pub use self::{
     federation::Federation,
     http::HttpClient,
     link::{Link, Side},
-    mls_device::{MlsDevice, Sent, TimelineEvent},
+    mls_device::{MlsDevice, Sent, TimelineEvent, come_together},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
     user::User,

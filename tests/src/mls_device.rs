@@ -23,7 +23,7 @@ use matrix_sdk_crypto_mls::{
 };
 use ruma::{OwnedRoomId, RoomId};
 
-pub use self::{send::Sent, timeline::TimelineEvent};
+pub use self::{send::Sent, timeline::TimelineEvent, wait::come_together};
 use crate::{account::Session, device::Device, error::HttpError, http::HttpClient};
 
 /// A device with both machines. Rooms, members and events are [`Device`]'s, which this one derefs

@@ -47,7 +47,7 @@ enum Step {
     Synapse,
     /// The tests on two Synapses that are cut off from one another pass
     Federation,
-    /// The demo works
+    /// The demo works, on one Synapse and on two
     Demo,
 }
 
@@ -135,7 +135,12 @@ impl Step {
                 test::federation(workspace, server, &[], &mut run_tests)?;
             }
             Self::Federation => {}
-            Self::Demo => run_demo(workspace, server)?,
+            Self::Demo => {
+                run_demo(workspace, &demo::Args::on(server))?;
+                if server.can_federate() {
+                    run_demo(workspace, &demo::Args::on_two(server))?;
+                }
+            }
         }
         Ok(summaries)
     }
@@ -156,12 +161,12 @@ fn check_features(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn run_demo(workspace: &Workspace, server: &ServerArgs) -> Result<()> {
+fn run_demo(workspace: &Workspace, args: &demo::Args) -> Result<()> {
     // Built along with the tests, whose dependencies have the same features then.
     let mut build = vec!["--bin", demo::PACKAGE];
     build.extend(["--workspace", "--tests", "--features", test::FEATURES_WITH_SYNAPSE]);
     let build = |cancel: &_| workspace.build_binary(demo::PACKAGE, &build, cancel);
-    match demo::run_built(workspace, &demo::Args::on(server), build)? {
+    match demo::run_built(workspace, args, build)? {
         0 => Ok(()),
         code => bail!("the demo ended with exit code {code}"),
     }
