@@ -1,7 +1,7 @@
 //! Both halves of a room go on by themselves, and come together again.
 
 use matrix_mls_tests::{Federation, Sent, User, come_together};
-use ruma::RoomId;
+use ruma::{RoomId, uint};
 
 use crate::{
     rooms::{room_on_both, sees},
@@ -135,4 +135,33 @@ async fn both_halves_go_on_by_themselves_and_come_together() {
             assert_eq!(device.refusals.len(), 0, "{:?}", device.refusals);
         }
     }
+}
+
+#[tokio::test]
+async fn much_is_said_while_the_servers_are_cut_off() {
+    let mut net = Federation::from_env().await.unwrap();
+    let mut alice = user(&net.a, "alice", 1).await;
+    let mut dave = user(&net.b, "dave", 1).await;
+    let room = room_on_both(&mut [&mut alice], &mut [&mut dave]).await;
+    for device in [alice.first(), dave.first()] {
+        device.sync_filter.room.timeline.limit = Some(uint!(100));
+    }
+    let mut before = Vec::new();
+    says(&mut before, &mut alice, &room, "hello").await;
+    reads(dave.first(), &room, &before[0].0.event_id, "hello").await;
+
+    net.cut().await.unwrap();
+    let mut meanwhile = Vec::new();
+    for _ in 0..5 {
+        alice.first().update_keys(&room).await.unwrap();
+        for text in ["are you there?", "still not?", "what a pity"] {
+            says(&mut meanwhile, &mut alice, &room, text).await;
+        }
+    }
+    says(&mut meanwhile, &mut dave, &room, "nobody there?").await;
+    net.heal().await.unwrap();
+    for (sent, text) in &meanwhile {
+        all_read(&room, sent, text, &mut [&mut alice, &mut dave]).await;
+    }
+    come_together(&mut [alice.first(), dave.first()], &room).await.unwrap();
 }
