@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use matrix_sdk_crypto::{CryptoStoreError, OlmError, SignatureError};
 use matrix_sdk_crypto_mls::{MlsError, store::StoreError};
+use matrix_sdk_mls_sqlite::OpenStoreError as OpenMlsStoreError;
+use matrix_sdk_sqlite::OpenStoreError as OpenCryptoStoreError;
 use reqwest::StatusCode;
 use ruma::{
     OwnedDeviceId, OwnedRoomId, OwnedUserId,
@@ -100,6 +102,18 @@ pub enum DriverError {
     /// The Olm machine's store failed.
     #[error("the crypto store failed: {0}")]
     Store(#[from] CryptoStoreError),
+    /// The Olm machine's store could not be opened.
+    #[error("the crypto store could not be opened: {0}")]
+    OpenCryptoStore(#[from] OpenCryptoStoreError),
+    /// The MLS machine's store could not be opened.
+    #[error("the MLS store could not be opened: {0}")]
+    OpenMlsStore(#[from] OpenMlsStoreError),
+    /// There was no randomness for a store's key.
+    #[error("no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
+    /// The device keeps everything in memory, so nothing of it would be left.
+    #[error("the device {1} of {0} has no stores on disk")]
+    NotOnDisk(OwnedUserId, OwnedDeviceId),
     /// The Olm machine could not sign: it has not the private cross-signing keys.
     #[error("signing failed: {0}")]
     Signature(#[from] SignatureError),

@@ -44,12 +44,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Devices keep everything in memory, or both machines' stores in a [`Home`] on disk
+//! ([`User::register_on_disk`]): such a one can be stopped and started again.
 
 mod account;
 mod device;
 mod endpoint;
 mod error;
 mod federation;
+mod home;
 mod http;
 mod link;
 mod mls_device;
@@ -66,11 +70,12 @@ pub use self::{
     endpoint::{Authentication, EndpointPath},
     error::{DriverError, HttpError, LinkError},
     federation::Federation,
+    home::Home,
     http::HttpClient,
     link::{Link, Side},
-    mls_device::{MlsDevice, Sent, TimelineEvent, come_together},
+    mls_device::{MlsDevice, Sent, StoppedDevice, TimelineEvent, come_together},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
-    user::User,
+    user::{StoppedUser, User},
     wire_log::{WireCount, WireLog},
 };

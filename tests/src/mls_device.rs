@@ -5,6 +5,7 @@
 
 mod requests;
 mod send;
+mod stopped;
 mod sync;
 mod timeline;
 mod wait;
@@ -21,10 +22,17 @@ use matrix_sdk_crypto_mls::{
     dmls::NodeId,
     store::{IntoMlsStore, MemoryStore, MlsStore, StoreError},
 };
+use matrix_sdk_mls_sqlite::SqliteMlsStore;
 use ruma::{OwnedRoomId, RoomId};
 
-pub use self::{send::Sent, timeline::TimelineEvent, wait::come_together};
-use crate::{account::Session, device::Device, error::HttpError, http::HttpClient};
+pub use self::{send::Sent, stopped::StoppedDevice, timeline::TimelineEvent, wait::come_together};
+use crate::{
+    account::Session,
+    device::Device,
+    error::{DriverError, HttpError},
+    home::Home,
+    http::HttpClient,
+};
 
 /// A device with both machines. Rooms, members and events are [`Device`]'s, which this one derefs
 /// to.
@@ -43,6 +51,8 @@ pub struct MlsDevice {
     complete: BTreeSet<OwnedRoomId>,
     settings: RoomSettings,
     store: Arc<dyn MlsStore>,
+    /// Where everything is, if it is on disk, and the MLS store there.
+    home: Option<(Home, SqliteMlsStore)>,
 }
 
 impl MlsDevice {
@@ -78,11 +88,28 @@ impl MlsDevice {
             complete: BTreeSet::new(),
             settings,
             store,
+            home: None,
         })
     }
 
+    /// A device that keeps the state of both machines on disk, new or as it was left there. Nothing
+    /// is sent. `settings` are for the rooms that it founds.
+    pub async fn on_disk(
+        http: &HttpClient,
+        session: Session,
+        settings: RoomSettings,
+        home: Home,
+    ) -> Result<Self, DriverError> {
+        let (olm, store) = home.open(&session).await?;
+        let device = Device::with_machine(http, session, olm);
+        let mut device = Self::with_store(device, store.clone(), settings).await?;
+        device.home = Some((home, store));
+        Ok(device)
+    }
+
     /// Throws the MLS machine away and makes another from the store, as if the client had been
-    /// stopped at this moment and started again. The Olm machine stays.
+    /// stopped at this moment and started again. The Olm machine stays; with stores on disk,
+    /// [`stop`](Self::stop) lets go of both.
     pub async fn restart(&mut self) -> Result<(), MlsError> {
         self.mls = MlsMachine::builder(self.device.olm.clone())
             .store(Arc::clone(&self.store))

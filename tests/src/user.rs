@@ -1,6 +1,9 @@
 //! Somebody with several devices.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use matrix_sdk_crypto_mls::RoomSettings;
 use ruma::{RoomId, UserId};
@@ -8,8 +11,9 @@ use ruma::{RoomId, UserId};
 use crate::{
     account::{Account, Session},
     error::DriverError,
+    home::Home,
     http::HttpClient,
-    mls_device::MlsDevice,
+    mls_device::{MlsDevice, StoppedDevice},
 };
 
 /// A user whose devices all speak MLS. The first one has the cross-signing keys and has signed the
@@ -20,8 +24,36 @@ pub struct User {
     pub account: Account,
     /// The devices, in the order in which they logged in; never empty.
     devices: Vec<MlsDevice>,
+    maker: Maker,
+}
+
+/// A user none of whose devices is running.
+#[derive(Debug)]
+pub struct StoppedUser {
+    account: Account,
+    devices: Vec<StoppedDevice>,
+    maker: Maker,
+}
+
+/// How a user's devices are made.
+#[derive(Clone, Debug)]
+struct Maker {
     http: HttpClient,
     settings: RoomSettings,
+    /// Where each device has a directory; without, they are in memory.
+    directory: Option<PathBuf>,
+}
+
+impl Maker {
+    async fn device(&self, session: Session) -> Result<MlsDevice, DriverError> {
+        let settings = self.settings.clone();
+        let Some(directory) = &self.directory else {
+            return Ok(MlsDevice::new(&self.http, session, settings).await?);
+        };
+        let name = format!("{}-{}", session.user_id.localpart(), session.device_id);
+        let home = Home::new(directory.join(name))?;
+        MlsDevice::on_disk(&self.http, session, settings, home).await
+    }
 }
 
 impl User {
@@ -42,21 +74,30 @@ impl User {
         devices: usize,
         settings: RoomSettings,
     ) -> Result<Self, DriverError> {
-        let (account, session) = Account::register(http, name).await?;
-        Self::first_login(http, account, session, devices, settings).await
+        let maker = Maker { http: http.clone(), settings, directory: None };
+        Self::first_login(maker, name, devices).await
     }
 
-    async fn first_login(
+    /// The same, with a directory for each device below this one, so that they can be stopped and
+    /// started again.
+    pub async fn register_on_disk(
         http: &HttpClient,
-        account: Account,
-        session: Session,
+        name: &str,
         devices: usize,
         settings: RoomSettings,
+        directory: &Path,
     ) -> Result<Self, DriverError> {
-        let mut first = MlsDevice::new(http, session, settings.clone()).await?;
+        let directory = Some(directory.to_owned());
+        let maker = Maker { http: http.clone(), settings, directory };
+        Self::first_login(maker, name, devices).await
+    }
+
+    async fn first_login(maker: Maker, name: &str, devices: usize) -> Result<Self, DriverError> {
+        let (account, session) = Account::register(&maker.http, name).await?;
+        let mut first = maker.device(session).await?;
         first.sync(Duration::ZERO).await?;
         first.bootstrap_cross_signing(&account).await?;
-        let mut user = Self { account, devices: vec![first], http: http.clone(), settings };
+        let mut user = Self { account, devices: vec![first], maker };
         for _ in 1..devices {
             user.log_in().await?;
         }
@@ -78,9 +119,19 @@ impl User {
     /// Logs another device in that nobody has signed, and that is not kept here.
     pub async fn log_in_unsigned(&self) -> Result<MlsDevice, DriverError> {
         let session = self.account.login().await?;
-        let mut device = MlsDevice::new(&self.http, session, self.settings.clone()).await?;
+        let mut device = self.maker.device(session).await?;
         device.sync(Duration::ZERO).await?;
         Ok(device)
+    }
+
+    /// Stops every device, see [`MlsDevice::stop`]. They must be on disk.
+    pub async fn stop(self) -> Result<StoppedUser, DriverError> {
+        let Self { account, devices: running, maker } = self;
+        let mut devices = Vec::new();
+        for device in running {
+            devices.push(device.stop().await?);
+        }
+        Ok(StoppedUser { account, devices, maker })
     }
 
     /// The user.
@@ -126,5 +177,27 @@ impl User {
                 .await?;
         }
         Ok(())
+    }
+}
+
+impl StoppedUser {
+    /// Starts every device from what is on disk. Nothing is sent.
+    pub async fn start(self) -> Result<User, DriverError> {
+        let Self { account, devices: stopped, maker } = self;
+        let mut devices = Vec::new();
+        for device in stopped {
+            devices.push(device.start().await?);
+        }
+        Ok(User { account, devices, maker })
+    }
+
+    /// The user.
+    pub fn id(&self) -> &UserId {
+        &self.account.user_id
+    }
+
+    /// The directories of the devices.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.devices.iter().map(StoppedDevice::directory)
     }
 }

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask demo`, `test`, `ci` and `synapse`.
+//! The project's commands: `cargo xtask demo`, `test`, `ci`, `synapse`, `bench` and `store`.
 //!
 //! Whatever a command starts, it stops: at its end, after an error, on Ctrl-C, and even when it is
 //! killed itself (see [`synapse`]).
@@ -14,6 +14,7 @@ mod process;
 mod progress;
 mod synapse;
 mod test;
+mod tool;
 mod venv;
 
 use std::process::ExitCode;
@@ -40,6 +41,12 @@ enum Verb {
     /// Start a Synapse (or two that federate) in the background, or stop it
     #[command(subcommand)]
     Synapse(synapse::Verb),
+    /// Measure what the machine and its store cost: `store [--devices N] [--json] [--strict]`
+    #[command(disable_help_flag = true)]
+    Bench(tool::Args),
+    /// Look into an SQLite store and change nothing: `inspect FILE`, `check FILE`
+    #[command(disable_help_flag = true)]
+    Store(tool::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,15 +66,28 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ci(args) => ci::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Synapse(verb) => synapse::run(&verb).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(args) => tool::BENCH.run(&args),
+        Verb::Store(args) => tool::STORE.run(&args),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use super::Verb;
 
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_passed_on_is_not_looked_at() {
+        let line = ["xtask", "store", "inspect", "a file", "--key", "00", "--help"];
+        let Verb::Store(args) = super::Cli::parse_from(line).verb else { panic!("another verb") };
+        assert_eq!(format!("{args:?}"), format!("Args {{ args: {:?} }}", &line[2..]));
+        let help_only = super::Cli::try_parse_from(["xtask", "bench", "--help"]).unwrap();
+        assert!(matches!(help_only.verb, Verb::Bench(_)));
     }
 }

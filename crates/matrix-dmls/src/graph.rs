@@ -181,14 +181,15 @@ impl Graph {
     }
 
     /// Names the founding commit, or, while that is not known, the entrance in use (§8). It may be
-    /// named before it is known.
-    pub fn set_root(&mut self, root: Option<NodeId>) {
-        self.root = root;
+    /// named before it is known. Gives whether another one was named before.
+    pub fn set_root(&mut self, root: Option<NodeId>) -> bool {
+        std::mem::replace(&mut self.root, root) != root
     }
 
-    /// Names the anchor of the room's group (§8). It may be named before it is known.
-    pub fn set_anchor(&mut self, anchor: Option<NodeId>) {
-        self.anchor = anchor;
+    /// Names the anchor of the room's group (§8). It may be named before it is known. Gives whether
+    /// another one was named before.
+    pub fn set_anchor(&mut self, anchor: Option<NodeId>) -> bool {
+        std::mem::replace(&mut self.anchor, anchor) != anchor
     }
 
     /// The anchor that was named last, known or not.
@@ -199,6 +200,11 @@ impl Graph {
     /// A node's record.
     pub fn get(&self, id: &NodeId) -> Option<&Arc<CommitRecord>> {
         self.nodes.get(id)?.commit.as_ref().map(|commit| &commit.record)
+    }
+
+    /// All records, in no order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Arc<CommitRecord>> {
+        self.nodes.values().filter_map(|node| node.commit.as_ref()).map(|commit| &commit.record)
     }
 
     /// Whether a node is entered or seen; `None` if it is not known.

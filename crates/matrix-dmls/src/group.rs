@@ -7,6 +7,7 @@
 
 mod anchor;
 mod changes;
+mod choice;
 mod commit;
 mod error;
 mod external;
@@ -18,6 +19,7 @@ mod local;
 mod node;
 mod process;
 mod retention;
+mod size;
 mod standing;
 
 #[cfg(test)]
@@ -25,7 +27,6 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use self::commit::Parent;
 pub use self::{
     changes::{GraphEntry, GroupChanges},
     commit::CommitPlan,
@@ -38,6 +39,7 @@ pub use self::{
     retention::MAX_RETAINED_STATES,
     standing::Confirmation,
 };
+use self::{choice::Choice, commit::Parent};
 pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{
     authenticated_data::MessageAad,
@@ -63,6 +65,7 @@ pub struct Group {
     vaults: BTreeMap<NodeId, Vault>,
     epoch_keys: BTreeMap<NodeId, Arc<EpochKey>>,
     pending: BTreeMap<NodeId, Arc<PendingCommit>>,
+    choice: Choice,
 }
 
 /// What became of a commit that came from the room.
@@ -108,6 +111,7 @@ impl Group {
             vaults: BTreeMap::new(),
             epoch_keys: BTreeMap::new(),
             pending: BTreeMap::new(),
+            choice: Choice::default(),
         }
     }
 
@@ -123,8 +127,9 @@ impl Group {
 
     /// Tells the graph which founding commit the room names, and which anchor (protocol §6, §8).
     pub fn set_root(&mut self, root: Option<NodeId>, anchor: Option<NodeId>) {
-        self.graph.set_root(root);
-        self.graph.set_anchor(anchor);
+        if self.graph.set_root(root) | self.graph.set_anchor(anchor) {
+            self.choice = Choice::default();
+        }
     }
 
     /// A node's state, while it is held.
@@ -160,16 +165,6 @@ impl Group {
     /// One of our commits that is not accepted yet.
     pub fn pending_commit(&self, node: &NodeId) -> Option<&Arc<PendingCommit>> {
         self.pending.get(node)
-    }
-
-    /// The tip that everybody should be on (protocol §8); perhaps one that we cannot enter.
-    pub fn chosen_tip(&self) -> Option<NodeId> {
-        self.graph.choose_tip()
-    }
-
-    /// The best tip that we can send on: the choice, confined to nodes whose state we hold.
-    pub fn sending_tip(&self) -> Option<NodeId> {
-        self.graph.choose_entered_tip(|node| self.states.contains_key(node))
     }
 
     /// Founds the group: makes its first commit, with the devices whose key packages are given, as
@@ -502,6 +497,9 @@ impl Group {
 
     /// Takes stored changes over.
     pub fn apply(&mut self, changes: GroupChanges) {
+        if !changes.records.is_empty() || !changes.states.is_empty() {
+            self.choice = Choice::default();
+        }
         for (node, entry) in changes.records {
             if let Some(roster) = entry.roster {
                 self.graph.set_roster(node, entry.record.epoch, roster);

@@ -108,6 +108,12 @@ impl Entries {
         self.0.iter().map(|((_, key), value)| key.len() + value.len() + 2).sum()
     }
 
+    /// Each entry's address, by which shared ones are told, and how many bytes its key and value have.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+        let sizes = self.0.iter();
+        sizes.map(|((_, key), value)| (Arc::as_ptr(value).addr(), key.len() + value.len() + 64))
+    }
+
     /// Erases private keys of key packages, which have no place in a node.
     pub(crate) fn remove_key_packages(&mut self) {
         self.0.retain(|(table, _), _| *table != Table::KeyPackage);

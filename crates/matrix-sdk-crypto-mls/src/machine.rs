@@ -1,9 +1,13 @@
 //! The machine and its parts.
 
+mod account;
+mod again;
 mod anchor;
 mod commits;
 mod decrypt;
+mod devices;
 mod encrypt;
+mod generations;
 mod heavy;
 mod identity;
 mod key_packages;
@@ -12,22 +16,26 @@ mod prepare;
 mod requests;
 mod retention;
 mod room_events;
+mod rooms;
 mod standing;
 mod sync;
 mod welcomes;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
 };
 
-use matrix_dmls::{ChoiceStep, EpochGraph, Group, GroupExtension, LocalMember, NodeId, Roster};
+use matrix_dmls::{ChoiceStep, EpochGraph, GroupExtension, LocalMember, NodeId, Roster};
 use matrix_sdk_crypto::OlmMachine;
-use ruma::{DeviceId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, RoomId, UserId};
+use tokio::sync::Mutex;
 
-use self::requests::Transient;
+pub(crate) use self::rooms::Room;
+use self::{
+    account::Account, devices::Devices, generations::Generations, requests::Transient, rooms::Rooms,
+};
 pub use self::{
     decrypt::{DecryptedRoomEvent, MlsEncryptionInfo},
     encrypt::RawEncryptionResult,
@@ -38,12 +46,14 @@ use crate::{
     clock::{Clock, SystemClock},
     error::MlsError,
     notice::Notice,
-    room::RoomView,
-    store::{Changes, IntoMlsStore, MemoryStore, MlsStore, StoredAccount, StoredRoom},
+    store::{IntoMlsStore, MemoryStore, MlsStore},
 };
 
 /// At most this many notices wait for the application; the oldest go first.
 const MAX_NOTICES: usize = 10_000;
+
+/// How much memory the rooms take by default, in bytes: 64 MiB.
+const ROOM_CACHE_SIZE: usize = 64 * 1024 * 1024;
 
 /// The MLS machine of one device, beside its `OlmMachine`. See the crate's documentation.
 ///
@@ -59,8 +69,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     settings: RoomSettings,
     local: LocalMember,
-    account: Mutex<StoredAccount>,
-    rooms: StdMutex<BTreeMap<OwnedRoomId, Arc<Mutex<Option<Room>>>>>,
+    account: Mutex<Account>,
+    rooms: Rooms,
+    generations: StdMutex<Generations>,
+    devices: Devices,
     transient: StdMutex<Transient>,
     notices: StdMutex<VecDeque<Notice>>,
 }
@@ -88,26 +100,6 @@ impl Default for RoomSettings {
     }
 }
 
-/// A room in memory: always what the store has.
-pub(crate) struct Room {
-    pub(crate) id: OwnedRoomId,
-    pub(crate) view: RoomView,
-    pub(crate) group: Arc<Group>,
-    pub(crate) generations: BTreeMap<NodeId, u32>,
-    pub(crate) commit_events: BTreeMap<NodeId, OwnedEventId>,
-    /// When these events came, in milliseconds since 1970.
-    pub(crate) commit_times: BTreeMap<NodeId, u64>,
-    /// Changes were given to the store, and nobody knows yet what became of them: an operation that
-    /// failed or was cancelled here leaves this set, and the next one loads the room anew. Otherwise
-    /// memory could fall behind the store, and use a generation twice.
-    saving: bool,
-    /// Nothing in the queue waits for an epoch that was entered.
-    drained: bool,
-}
-
-/// Exclusive access to a room for the length of an operation.
-type RoomGuard = OwnedMutexGuard<Option<Room>>;
-
 /// Makes an [`MlsMachine`].
 #[derive(Debug)]
 pub struct MlsMachineBuilder {
@@ -115,6 +107,7 @@ pub struct MlsMachineBuilder {
     store: Arc<dyn MlsStore>,
     clock: Arc<dyn Clock>,
     settings: RoomSettings,
+    room_cache_size: usize,
 }
 
 impl MlsMachineBuilder {
@@ -139,6 +132,20 @@ impl MlsMachineBuilder {
         self
     }
 
+    /// About how many bytes of memory the rooms may take together that are kept loaded; 64 MiB by
+    /// default. The one that was used least recently goes first, and is loaded again when it is
+    /// needed. Those that an operation is working on stay, so a room that is larger than this is
+    /// still usable.
+    ///
+    /// A room's size is an estimate, made anew whenever its group or its state changes: the ratchet
+    /// trees and keys of the epochs that are held, each counted once where epochs share it, the
+    /// rosters, the records of all commits, and what is known of the members.
+    #[must_use]
+    pub const fn room_cache_size(mut self, bytes: usize) -> Self {
+        self.room_cache_size = bytes;
+        self
+    }
+
     /// Opens the store, or makes this device's MLS key when the store is empty.
     ///
     /// # Errors
@@ -146,6 +153,8 @@ impl MlsMachineBuilder {
     /// When a store fails, or the MLS store belongs to another device than the OlmMachine.
     pub async fn build(self) -> Result<MlsMachine, MlsError> {
         let now = self.clock.now();
+        // Before anything is asked of it, so that no change is missed.
+        let devices = Devices::new(&self.olm);
         let (account, local) = identity::load_or_make(&self.olm, &*self.store, now).await?;
         Ok(MlsMachine {
             inner: Arc::new(Inner {
@@ -155,7 +164,9 @@ impl MlsMachineBuilder {
                 settings: self.settings,
                 local,
                 account: Mutex::new(account),
-                rooms: StdMutex::default(),
+                rooms: Rooms::new(self.room_cache_size),
+                generations: StdMutex::default(),
+                devices,
                 transient: StdMutex::default(),
                 notices: StdMutex::default(),
             }),
@@ -173,7 +184,9 @@ impl MlsMachine {
         Self::builder(olm).build().await
     }
 
-    /// A machine on a store.
+    /// A machine on a store. Another process of the same device, a notification extension for
+    /// example, may have a machine on the same file at the same time: each notices what the other
+    /// has written. Within a process there is one machine for a device; clone it.
     ///
     /// # Errors
     ///
@@ -189,6 +202,7 @@ impl MlsMachine {
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SystemClock),
             settings: RoomSettings::default(),
+            room_cache_size: ROOM_CACHE_SIZE,
         }
     }
 
@@ -287,119 +301,6 @@ impl MlsMachine {
 
     fn transient(&self) -> MutexGuard<'_, Transient> {
         lock(&self.inner.transient)
-    }
-
-    /// A room, loaded and locked. Operations on one room follow one another.
-    async fn lock_room(&self, room_id: &RoomId) -> Result<RoomGuard, MlsError> {
-        let slot = Arc::clone(lock(&self.inner.rooms).entry(room_id.to_owned()).or_default());
-        let mut guard = slot.lock_owned().await;
-        if guard.as_ref().is_none_or(|room| room.saving) {
-            let stored = self.inner.store.load_room(room_id).await?.unwrap_or_default();
-            *guard = Some(Room::from_stored(room_id, stored));
-        }
-        Ok(guard)
-    }
-
-    async fn with_room<T>(
-        &self,
-        room_id: &RoomId,
-        read: impl FnOnce(&Room) -> T,
-    ) -> Result<T, MlsError> {
-        let mut guard = self.lock_room(room_id).await?;
-        Ok(read(guard.get_or_insert_with(|| Room::empty(room_id))))
-    }
-
-    /// Stores an operation's changes, then lets the room in memory follow.
-    async fn save(&self, room: &mut Room, changes: Changes) -> Result<(), MlsError> {
-        let in_memory = changes.rooms.get(&room.id).cloned();
-        room.saving = true;
-        self.inner.store.save_changes(changes).await?;
-        room.saving = false;
-        let Some(in_memory) = in_memory else { return Ok(()) };
-        let entered = !in_memory.group.states.is_empty();
-        room.apply(in_memory);
-        if entered {
-            let group = room.group.enforce_limits();
-            let mut changes = Changes::default();
-            changes.room(&room.id).group = group.clone();
-            // In a batch of its own: should it fail, the next epoch makes up for it.
-            if !group.is_empty() && self.inner.store.save_changes(changes).await.is_ok() {
-                Arc::make_mut(&mut room.group).apply(group);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Room {
-    fn empty(room_id: &RoomId) -> Self {
-        Self::from_stored(room_id, StoredRoom::default())
-    }
-
-    fn from_stored(room_id: &RoomId, stored: StoredRoom) -> Self {
-        let mut group = Group::new(room_id.as_str());
-        group.apply(stored.group);
-        let mut room = Self {
-            id: room_id.to_owned(),
-            view: stored.view,
-            group: Arc::new(group),
-            generations: stored.generations,
-            commit_events: stored.commit_events,
-            commit_times: stored.commit_times,
-            saving: false,
-            drained: false,
-        };
-        room.aim();
-        room
-    }
-
-    fn apply(&mut self, changes: crate::store::RoomChanges) {
-        if let Some(view) = changes.view {
-            self.view = view;
-        }
-        Arc::make_mut(&mut self.group).apply(changes.group);
-        self.generations.extend(changes.generations);
-        for (node, commit) in changes.commits {
-            if let Some(commit) = commit {
-                self.commit_events.insert(node, commit.event_id);
-                self.commit_times.insert(node, commit.received_at);
-            } else {
-                self.commit_events.remove(&node);
-                self.commit_times.remove(&node);
-            }
-        }
-        self.aim();
-    }
-
-    /// Tells the graph where the choice starts: at the founding commit that the room names if our
-    /// nodes hang together with it, else where we came in (protocol §8).
-    fn aim(&mut self) {
-        let named = self.view.group.as_ref().map(|(_, content)| content);
-        let graph = self.group.graph();
-        let root = self
-            .view
-            .group
-            .as_ref()
-            // The founding's author must be who named it, if its record is there to tell.
-            .filter(|(sender, content)| {
-                graph
-                    .get(&content.founding)
-                    .is_some_and(|record| record.author.member.device().user_id == sender.as_str())
-            })
-            .map(|(_, content)| content.founding)
-            .filter(|root| {
-                self.view
-                    .entrance
-                    .is_none_or(|entrance| entrance == *root || graph.is_ancestor(root, &entrance))
-            })
-            .or(self.view.entrance);
-        let anchor = named.and_then(|content| content.anchor);
-        Arc::make_mut(&mut self.group).set_root(root, anchor);
-    }
-
-    /// The extension of the group that the room's state names, as far as it matters for membership.
-    fn extension(&self, node: &NodeId) -> Option<&GroupExtension> {
-        self.group.graph().get(node).map(|record| &record.extension)
     }
 }
 

@@ -31,6 +31,10 @@ pub enum StoreError {
     /// Another process holds the store; trying again helps.
     #[error("the store is busy")]
     Busy,
+    /// Somebody else has written since the [`StoreVersion`] that the batch was based on: what it was
+    /// made from has to be loaded again. The machine does that by itself.
+    #[error("somebody else has written to the store meanwhile")]
+    Outdated,
     /// What is stored cannot be read: made by a newer version, or damaged. It is left as it is.
     #[error("what is stored cannot be read: {0}")]
     Corrupt(String),
@@ -40,6 +44,19 @@ pub enum StoreError {
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
+
+/// What a store object has seen of others' writes: it changes when somebody else than this object
+/// has written, another process above all, and not by what the object itself writes. Only ever
+/// compared for equality, with versions of the same object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StoreVersion(u64);
+
+impl StoreVersion {
+    /// A version, by the number that the store has for it.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// A store of everything that [`crate::MlsMachine`] must not lose. Implementations run
 /// [`crate::mlsstore_integration_tests`].
@@ -83,7 +100,20 @@ pub trait MlsStore: Debug + Send + Sync {
     async fn ledger_entry(&self, room_id: &RoomId, key: &MessageKey)
     -> Result<Option<LedgerEntry>>;
 
+    /// The version as it is now. What is loaded after this call, and kept in memory, is up to date
+    /// for as long as the version stays the same. Called before every operation, so it has to be
+    /// cheap.
+    ///
+    /// Stores that nobody else can write to need not implement it.
+    async fn version(&self) -> Result<StoreVersion> {
+        Ok(StoreVersion::default())
+    }
+
     /// Makes all of the changes durable, or none of them.
+    ///
+    /// [`StoreError::Outdated`] if they are based on another version than the present one, see
+    /// [`Changes::based_on`]. That is checked together with the writing: nobody can write in
+    /// between.
     async fn save_changes(&self, changes: Changes) -> Result<()>;
 }
 

@@ -24,6 +24,7 @@
 
 mod clock;
 mod device;
+mod remote;
 mod rng;
 mod server;
 mod store;
@@ -31,6 +32,7 @@ mod store;
 pub use self::{
     clock::TestClock,
     device::{Reading, SimDevice, SimDeviceBuilder, SimError},
+    remote::{RemoteServer, SimLink},
     rng::SimRng,
     server::{
         DeviceName, Fault, RequestKind, RoomOptions, SentMessage, SimEvent, SimResponse,

@@ -2,15 +2,19 @@
 
 mod anchor;
 mod branches;
+mod cache;
 mod commits;
 mod faults;
 mod forms;
 mod forward_secrecy;
+mod generations;
 mod hostile;
 mod membership;
 mod messages;
+mod processes;
 mod random;
 mod retention;
+mod settled;
 mod standing;
 mod welcomes;
 

@@ -7,7 +7,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
 use common::{
     KEY, extension, member,
@@ -19,7 +19,12 @@ use matrix_sdk_mls_sqlite::SqliteMlsStore;
 
 const NODES: usize = 64;
 const EPOCHS: usize = 100;
-const MESSAGES: u32 = 200;
+const MESSAGES: u32 = 2000;
+
+/// The longest of the measured times.
+fn longest(times: &[f64]) -> f64 {
+    times.iter().copied().fold(0.0, f64::max)
+}
 
 /// The middle of the measured times.
 fn median(mut times: Vec<f64>) -> f64 {
@@ -46,11 +51,6 @@ impl Measured {
     async fn save(&mut self, changes: Changes) {
         timed(&mut self.memory_ms, self.memory.save_changes(changes.clone())).await.unwrap();
         timed(&mut self.sqlite_ms, self.store.save_changes(changes)).await.unwrap();
-    }
-
-    fn log_bytes(&self) -> u64 {
-        let log = self.store.path().with_extension("sqlite3-wal");
-        fs::metadata(log).map_or(0, |log| log.len())
     }
 }
 
@@ -120,7 +120,6 @@ async fn measure(devices: usize) {
 async fn messages(measured: &mut Measured, room: &ruma::RoomId, group: &Group, node: NodeId) {
     let alice = member("alice");
     measured.store.save_changes(Changes::default()).await.unwrap();
-    let before = measured.log_bytes();
     let (mut encrypt, mut save) = (Vec::new(), Vec::new());
     for next in 0..MESSAGES {
         timed(&mut save, measured.store.save_changes(generation(room, node, next + 1)))
@@ -130,24 +129,24 @@ async fn messages(measured: &mut Measured, room: &ruma::RoomId, group: &Group, n
             .await
             .unwrap();
     }
-    let sent = measured.log_bytes() - before;
-    let before = measured.log_bytes();
-    let mut read = Vec::new();
+    let (mut lookup, mut read) = (Vec::new(), Vec::new());
     for generation in 0..MESSAGES {
         let key = MessageKey { node, leaf: 1, generation };
         let changes = in_room(room, |room| {
             room.ledger.insert(key, ledger_entry("event"));
         });
+        timed(&mut lookup, measured.store.ledger_entry(room, &key)).await.unwrap();
         timed(&mut read, measured.store.save_changes(changes)).await.unwrap();
     }
     println!(
-        "  a message sent: {:.3} ms to store, {:.3} ms to encrypt, {} bytes in the log\n  \
-         a message read: {:.3} ms to store, {} bytes in the log",
-        median(save),
+        "  a message sent: {:.3} ms to store (at most {:.1}), {:.3} ms to encrypt\n  \
+         a message read: {:.3} ms to store (at most {:.1}), {:.3} ms to look up",
+        median(save.clone()),
+        longest(&save),
         median(encrypt),
-        sent / u64::from(MESSAGES),
-        median(read),
-        (measured.log_bytes() - before) / u64::from(MESSAGES),
+        median(read.clone()),
+        longest(&read),
+        median(lookup),
     );
 }
 

@@ -12,12 +12,12 @@ use matrix_sdk_crypto_mls::store::StoreError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use self::split::split;
+use self::split::{MAX, split};
 use crate::{
-    cipher::Place,
+    cipher::{Cipher, Place},
     codec,
     error::{corrupt, database},
-    table,
+    pack, table,
     transaction::{RoomKey, Transaction},
 };
 
@@ -38,15 +38,34 @@ pub(crate) enum Blob {
 
 /// Takes a row's values apart.
 #[derive(Default)]
-pub(crate) struct Cutter<'a>(Vec<&'a [u8]>);
+pub(crate) struct Cutter<'a>(Vec<(&'a [u8], Form)>);
+
+/// How a piece is stored: the number is in its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As it is.
+    Plain = 0,
+    /// Compressed.
+    Packed = 1,
+}
 
 impl<'a> Cutter<'a> {
+    /// Takes a value apart that may be secret.
     pub(crate) fn cut(&mut self, value: &'a [u8]) -> Blob {
+        self.cut_as(value, Form::Plain)
+    }
+
+    /// Takes a value apart that is known to all members, and compresses it.
+    pub(crate) fn cut_public(&mut self, value: &'a [u8]) -> Blob {
+        self.cut_as(value, Form::Packed)
+    }
+
+    fn cut_as(&mut self, value: &'a [u8], form: Form) -> Blob {
         if value.len() < INLINE {
             return Blob::Inline(value.to_vec());
         }
         let before = self.0.len();
-        self.0.extend(split(value));
+        self.0.extend(split(value).map(|piece| (piece, form)));
         Blob::Chunks(u32::try_from(self.0.len() - before).unwrap_or(u32::MAX))
     }
 
@@ -59,13 +78,13 @@ impl<'a> Cutter<'a> {
         let keys: Vec<_> = self
             .0
             .iter()
-            .map(|piece| transaction.cipher.lookup("chunk", &[&room.key, piece]))
+            .map(|(piece, _)| transaction.cipher.lookup("chunk", &[&room.key, piece]))
             .collect();
         let mut ids = known(transaction, &keys).await?;
         // In the value's order, so that lists are mostly runs.
         let mut next = None;
         let mut rows = Vec::new();
-        for (key, piece) in keys.iter().zip(&self.0) {
+        for (key, (piece, form)) in keys.iter().zip(&self.0) {
             if ids.contains_key(key) {
                 continue;
             }
@@ -74,14 +93,21 @@ impl<'a> Cutter<'a> {
                 None => transaction.last_chunk().await?,
             };
             next = Some(id);
-            let sealed = transaction.cipher.seal(place(id, key).as_ref(), piece)?;
-            rows.push((id, key, sealed));
+            let packed = Some(piece).filter(|_| *form == Form::Packed).and_then(|p| pack::pack(p));
+            let (form, value) = match &packed {
+                Some(packed) => (Form::Packed, packed.as_slice()),
+                None => (Form::Plain, *piece),
+            };
+            let sealed = transaction.cipher.seal(place(id, key, form).as_ref(), value)?;
+            rows.push((id, key, sealed, form));
             ids.insert(key.clone(), id);
         }
         for rows in rows.chunks(BATCH) {
-            let mut insert = sqlx::QueryBuilder::new("INSERT INTO chunk (id, room, key, value) ");
-            insert.push_values(rows, |mut row, (id, key, value)| {
-                row.push_bind(id).push_bind(room.id).push_bind(*key).push_bind(value);
+            let mut insert =
+                sqlx::QueryBuilder::new("INSERT INTO chunk (id, room, key, value, form) ");
+            insert.push_values(rows, |mut row, (id, key, value, form)| {
+                row.push_bind(id).push_bind(room.id).push_bind(*key);
+                row.push_bind(value).push_bind(*form as i64);
             });
             transaction.execute(insert.build().persistent(false)).await?;
         }
@@ -136,16 +162,20 @@ async fn known(
     Ok(ids)
 }
 
-/// A chunk is bound to its ID as well as to its key, since lists name it by ID.
-struct ChunkPlace(Vec<u8>);
+/// A chunk is bound to its ID as well as to its key, since lists name it by ID; and to its form.
+struct ChunkPlace(&'static str, Vec<u8>);
 
-fn place(id: i64, key: &[u8]) -> ChunkPlace {
-    ChunkPlace([&id.to_be_bytes(), key].concat())
+fn place(id: i64, key: &[u8], form: Form) -> ChunkPlace {
+    let column = match form {
+        Form::Plain => table::CHUNK.value,
+        Form::Packed => table::CHUNK.beside,
+    };
+    ChunkPlace(column, [&id.to_be_bytes(), key].concat())
 }
 
 impl ChunkPlace {
     fn as_ref(&self) -> Place<'_> {
-        Place(table::CHUNK.value, &self.0)
+        Place(self.0, &self.1)
     }
 }
 
@@ -154,11 +184,22 @@ pub(crate) struct Pieces(HashMap<i64, Zeroizing<Vec<u8>>>);
 
 impl Pieces {
     pub(crate) fn open(
-        cipher: &crate::cipher::Cipher,
-        rows: Vec<(i64, Vec<u8>, Vec<u8>)>,
+        cipher: &Cipher,
+        rows: Vec<(i64, Vec<u8>, Vec<u8>, i64)>,
     ) -> Result<Self, StoreError> {
         rows.into_iter()
-            .map(|(id, key, value)| Ok((id, cipher.open(place(id, &key).as_ref(), value)?)))
+            .map(|(id, key, value, form)| {
+                let form = match form {
+                    0 => Form::Plain,
+                    1 => Form::Packed,
+                    _ => return Err(corrupt("a piece has an unknown form")),
+                };
+                let mut value = cipher.open(place(id, &key, form).as_ref(), value)?;
+                if form == Form::Packed {
+                    value = Zeroizing::new(pack::unpack(&value, MAX)?);
+                }
+                Ok((id, value))
+            })
             .collect::<Result<_, _>>()
             .map(Self)
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "testing")]
 use matrix_sdk_crypto_mls::store::StoreError;
+#[cfg(feature = "testing")]
+use sqlx::SqliteConnection;
 
 /// Where in a batch the store is.
 #[cfg(feature = "testing")]
@@ -13,7 +15,11 @@ pub enum WritePoint {
     /// Before a statement that writes.
     Statement,
     /// Before the commit.
-    Commit,
+    Commit {
+        /// Whether what is committed survives that power fails, as the database sees it
+        /// (`PRAGMA synchronous` is at least FULL).
+        durable: bool,
+    },
     /// After the commit: an error from here on is ignored.
     Committed,
 }
@@ -45,5 +51,25 @@ macro_rules! points {
 }
 
 impl Hook {
-    points!(statement Statement commit Commit committed Committed);
+    points!(statement Statement committed Committed);
+
+    /// Before the commit.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn commit(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+            .fetch_one(connection)
+            .await
+            .map_err(crate::error::database)?;
+        hook(WritePoint::Commit { durable: synchronous >= 2 })
+    }
+
+    #[cfg(not(feature = "testing"))]
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps, clippy::unused_async)]
+    pub(crate) async fn commit(
+        &self,
+        _: &mut sqlx::SqliteConnection,
+    ) -> Result<(), matrix_sdk_crypto_mls::store::StoreError> {
+        Ok(())
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
     cipher::{Cipher, Place},
     codec::decode,
     error::{corrupt, database},
+    ledger, pack,
     rows::{
         CommitEventRow, EpochKeyRow, GenerationRow, PendingRow, RecordRow, RosterRow, Rosters,
         StateRow, VaultRow,
@@ -129,7 +130,11 @@ impl<'a> Reader<'a> {
         key: &[u8],
         value: Vec<u8>,
     ) -> Result<T, StoreError> {
-        decode(&self.open(place, key, value)?)
+        let value = self.open(place, key, value)?;
+        match pack::unpack_row(&value)? {
+            Some(unpacked) => decode(&unpacked),
+            None => decode(&value),
+        }
     }
 
     /// The values of a room that are by node, each checked to be in its place: a row that was moved
@@ -163,11 +168,11 @@ impl<'a> Reader<'a> {
         if row_key(self.cipher, table, &room.key, name) == key {
             return Ok(());
         }
-        Err(corrupt(format!("a row of {} is not where it belongs", table.name)))
+        Err(misplaced(table))
     }
 
     pub(crate) async fn pieces(&mut self, room: &RoomKey) -> Result<Pieces, StoreError> {
-        let rows = sqlx::query_as("SELECT id, key, value FROM chunk WHERE room = ?")
+        let rows = sqlx::query_as("SELECT id, key, value, form FROM chunk WHERE room = ?")
             .bind(room.id)
             .fetch_all(&mut *self.connection)
             .await
@@ -311,15 +316,41 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// What is known of a message.
+    /// What is known of a message. One row, so this needs no transaction.
     pub(crate) async fn ledger_entry(
         &mut self,
-        room: &RoomKey,
+        room_id: &RoomId,
         message: &MessageKey,
     ) -> Result<Option<LedgerEntry>, StoreError> {
-        let key = self.key(table::LEDGER, room, &message_name(message));
-        let row: Option<(MessageKey, _)> = self.value(table::LEDGER, &key).await?;
-        Ok(row.map(|(_, entry)| entry))
+        let key = row_key(
+            self.cipher,
+            table::LEDGER,
+            &room_key(self.cipher, room_id),
+            &message_name(message),
+        );
+        let value: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM ledger WHERE key = ?")
+            .bind(&key)
+            .fetch_optional(&mut *self.connection)
+            .await
+            .map_err(database)?;
+        let Some(value) = value else { return Ok(None) };
+        let (named, entry) = ledger::decode(&self.open(table::LEDGER.value, &key, value)?)?;
+        match named {
+            Some(named) if named != *message => Err(misplaced(table::LEDGER)),
+            _ => Ok(Some(entry)),
+        }
+    }
+
+    /// Reads everything that a room has in its ledger, and says whether it is right.
+    pub(crate) async fn check_ledger(&mut self, room: &RoomKey) -> Result<(), StoreError> {
+        let rows = self.rows("SELECT key, value FROM ledger WHERE room = ?".to_owned(), Some(room));
+        for (key, value) in rows.await? {
+            let (named, _) = ledger::decode(&self.open(table::LEDGER.value, &key, value)?)?;
+            if let Some(message) = named {
+                self.check_key(table::LEDGER, room, &message_name(&message), &key)?;
+            }
+        }
+        Ok(())
     }
 
     /// The events that wait for what has this lookup key.
@@ -391,6 +422,10 @@ impl<'a> Reader<'a> {
         }
         Ok(lists)
     }
+}
+
+fn misplaced(table: Table) -> StoreError {
+    corrupt(format!("a row of {} is not where it belongs", table.name))
 }
 
 type Opened = Result<Zeroizing<Vec<u8>>, StoreError>;

@@ -57,6 +57,9 @@ pub(crate) struct StateRow {
     entries: Vec<Entry>,
 }
 
+/// The number of OpenMLS's entry that is the ratchet tree: public keys and credentials.
+const TREE: u8 = 5;
+
 /// One of OpenMLS's entries.
 #[derive(Serialize, Deserialize)]
 struct Entry(u8, #[serde(with = "bytes")] Vec<u8>, Blob);
@@ -79,7 +82,11 @@ impl StateRow {
             entries: state
                 .entries
                 .iter()
-                .map(|(table, key, value)| Entry(table, key.to_owned(), cutter.cut(value)))
+                .map(|(table, key, value)| {
+                    let blob =
+                        if table == TREE { cutter.cut_public(value) } else { cutter.cut(value) };
+                    Entry(table, key.to_owned(), blob)
+                })
                 .collect(),
         }
     }
@@ -177,11 +184,11 @@ impl PendingRow {
             vault: node.vault.clone(),
             epoch_key: EpochKeyRow::new(&node.epoch_key, key_roster),
             roster,
-            commit: cutter.cut(&pending.commit),
+            commit: cutter.cut_public(&pending.commit),
             parent_context: pending.parent_context.clone(),
             welcome: pending.welcome.as_ref().map(|welcome| cutter.cut(welcome)),
-            group_info: cutter.cut(&pending.group_info),
-            tree: cutter.cut(&pending.tree),
+            group_info: cutter.cut_public(&pending.group_info),
+            tree: cutter.cut_public(&pending.tree),
         }
     }
 

@@ -5,10 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use matrix_dmls::{GroupChanges, NodeId, Roster};
 use matrix_sdk_crypto_mls::store::{Changes, MessageKey, RoomChanges, StoreError};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use crate::{
     chunks::{self, Cutter},
     codec::{encode, encode_compact},
+    ledger, pack,
     rows::{
         CommitEventRow, EpochKeyRow, GenerationRow, PendingRow, RecordRow, RosterRow, StateRow,
         VaultRow,
@@ -123,7 +125,9 @@ impl Saver<'_, '_> {
         }
         for (message, entry) in &changes.ledger {
             let key = self.key(table::LEDGER, &message_name(message));
-            self.put(table::LEDGER, &key, Beside::Nothing, &(message, entry)).await?;
+            let value = ledger::encode(entry);
+            let (table, beside) = (table::LEDGER, Beside::Nothing);
+            self.transaction.put_in_room(table, &self.room, &key, beside, &value).await?;
         }
         if self.garbage {
             chunks::collect_garbage(self.transaction, &self.room).await?;
@@ -192,7 +196,12 @@ impl Saver<'_, '_> {
         beside: Beside<'_>,
         row: &(impl Serialize + Sync),
     ) -> Result<(), StoreError> {
-        let value = encode(row)?;
+        let mut value = encode(row)?;
+        if table::PACKED.contains(&table)
+            && let Some(packed) = pack::pack_row(&value)
+        {
+            value = Zeroizing::new(packed);
+        }
         self.transaction.put_in_room(table, &self.room, key, beside, &value).await
     }
 
@@ -242,7 +251,7 @@ impl Saver<'_, '_> {
         if !self.transaction.has(table::ROSTER, &key).await? {
             let encoded = encode_compact(&**roster)?;
             let mut cutter = Cutter::default();
-            let row = RosterRow(cutter.cut(&encoded));
+            let row = RosterRow(cutter.cut_public(&encoded));
             let chunks = cutter.store(self.transaction, &self.room).await?;
             self.put(table::ROSTER, &key, Beside::Sealed(&chunks), &row).await?;
         }

@@ -15,7 +15,10 @@ pub(crate) const APPLICATION_ID: u32 = 0x644d_4c53;
 
 /// Each takes the schema from the version that is its index to the next one. Never changed once
 /// released.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/001_init.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/001_init.sql"),
+    include_str!("../migrations/002_packed_chunks.sql"),
+];
 
 /// The version that the last migration makes.
 pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -32,7 +35,8 @@ pub(crate) async fn create(
         .suffix(".new")
         .tempfile_in(&config.directory)?
         .into_temp_path();
-    let (_, wrapped) = Cipher::create(config.secret.as_ref())?;
+    let secret = config.secret.clone();
+    let (_, wrapped) = off_thread(move || Cipher::create(secret.as_ref())).await?;
     let mut connection =
         SqliteConnection::connect_with(&connection::writer(config, &temporary)).await?;
     sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut connection).await?;
@@ -110,10 +114,19 @@ pub(crate) async fn prepare(
         sqlx::query_scalar("SELECT value FROM meta WHERE name = 'cipher'")
             .fetch_optional(&mut *connection)
             .await?;
-    // PBKDF2 takes a tenth of a second; opening a store may block that long.
-    let cipher = Cipher::unlock(config.secret.as_ref(), wrapped.as_deref())?;
+    let secret = config.secret.clone();
+    let cipher = off_thread(move || Cipher::unlock(secret.as_ref(), wrapped.as_deref())).await?;
     migrate(connection, found).await?;
     Ok(cipher)
+}
+
+/// Does what takes long where it holds nobody up: deriving a key from a passphrase is a tenth of a
+/// second of work.
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenStoreError> + Send + 'static,
+) -> Result<T, OpenStoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| OpenStoreError::Backend(error.into()))?
 }
 
 async fn version(connection: &mut SqliteConnection) -> Result<u32, OpenStoreError> {

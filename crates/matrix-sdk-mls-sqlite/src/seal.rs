@@ -15,15 +15,23 @@ use crate::{
     table::{SEAL, SEALED, Table},
 };
 
+/// What a sealed value begins with: no two are alike.
+pub(crate) type Nonce = [u8; 24];
+
+/// A sealed value's nonce.
+pub(crate) fn nonce_of(sealed: &[u8]) -> Result<Nonce, StoreError> {
+    let nonce = sealed.first_chunk().copied();
+    nonce.ok_or_else(|| corrupt("a sealed value is cut off"))
+}
+
 /// The sum of rows.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sum([u8; 32]);
 
 impl Sum {
     /// Adds a row, or takes it away.
-    pub(crate) fn toggle(&mut self, cipher: &Cipher, table: Table, key: &[u8], sealed: &[u8]) {
+    pub(crate) fn toggle(&mut self, cipher: &Cipher, table: Table, key: &[u8], nonce: &Nonce) {
         // The nonce says which version of the row it is; the tag is not needed, since it is checked.
-        let nonce = sealed.get(..24).unwrap_or(sealed);
         let hash = cipher.lookup("seal row", &[table.name.as_bytes(), key, nonce]);
         for (byte, other) in self.0.iter_mut().zip(hash) {
             *byte ^= other;
@@ -69,7 +77,9 @@ impl Sums {
             return Ok(());
         }
         let mut sum = Sum::default();
-        rows.for_each(|(key, sealed)| sum.toggle(cipher, table, key, sealed));
+        for (key, sealed) in rows {
+            sum.toggle(cipher, table, key, &nonce_of(sealed)?);
+        }
         let expected = self.0.get(&sum_key(cipher, table, room)).copied().unwrap_or_default();
         if sum == expected {
             return Ok(());

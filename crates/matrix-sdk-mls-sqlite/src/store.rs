@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use matrix_dmls::{KeyPackageRef, NodeId};
 use matrix_sdk_crypto_mls::store::{
     Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest, QueuedEvent,
-    StoreError, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+    StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
 };
 use ruma::{OwnedRoomId, RoomId};
 use sqlx::{
@@ -29,8 +29,9 @@ use crate::{
     error::{OpenStoreError, database},
     hook::Hook,
     load::Reader,
+    right_of_way::RightOfWay,
     save, schema, table,
-    transaction::{Transaction, Writer},
+    transaction::{Durability, Transaction, Writer},
 };
 
 /// The database's name in its directory.
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     readers: SqlitePool,
     busy_timeout: Duration,
     hook: Hook,
+    pub(crate) way: RightOfWay,
     /// Erased secrets are still in the log.
     secrets_in_log: AtomicBool,
 }
@@ -129,6 +131,7 @@ impl SqliteMlsStore {
                 cipher,
                 writer: Mutex::new(Some(Writer::new(writer))),
                 hook,
+                way: RightOfWay::new(),
                 busy_timeout: config.busy_timeout,
                 // Perhaps from the last run, which may have been stopped before it could do so.
                 secrets_in_log: AtomicBool::new(true),
@@ -186,10 +189,7 @@ impl SqliteMlsStore {
     /// When the database fails.
     pub async fn data_version(&self) -> Result<i64, StoreError> {
         let mut writer = self.writer().await;
-        sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(connected(&mut writer)?)
-            .await
-            .map_err(database)
+        data_version(connected(&mut writer)?).await
     }
 
     pub(crate) async fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
@@ -227,7 +227,16 @@ impl Inner {
         writer: &mut Writer,
         changes: &Changes,
     ) -> Result<(), StoreError> {
-        let mut transaction = Transaction::begin(writer, &self.cipher, &self.hook).await?;
+        let durability =
+            if changes.is_only_reading() { Durability::Process } else { Durability::Power };
+        let mut transaction =
+            Transaction::begin(writer, &self.cipher, &self.hook, durability).await?;
+        if let Some(based_on) = changes.based_on {
+            // Nobody else can write from here on.
+            if based_on != StoreVersion::new(transaction.version().cast_unsigned()) {
+                return Err(StoreError::Outdated);
+            }
+        }
         let erased = save::save(&mut transaction, changes).await?;
         if erased {
             self.secrets_in_log.store(true, Ordering::Release);
@@ -253,6 +262,11 @@ impl Inner {
             Err(error) => tracing::warn!(%error, "the log cannot be emptied"),
         }
     }
+}
+
+/// Changes when another connection than this one has written.
+async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await.map_err(database)
 }
 
 /// The connection, unless the store is closed.
@@ -383,12 +397,12 @@ impl MlsStore for SqliteMlsStore {
         room_id: &RoomId,
         key: &MessageKey,
     ) -> Result<Option<LedgerEntry>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        match reader.room(room_id).await? {
-            Some(room) => reader.ledger_entry(&room, key).await,
-            None => Ok(None),
-        }
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        self.reader(&mut connection).ledger_entry(room_id, key).await
+    }
+
+    async fn version(&self) -> Result<StoreVersion, StoreError> {
+        Ok(StoreVersion::new(self.version_in_turn().await?.cast_unsigned()))
     }
 
     async fn save_changes(&self, changes: Changes) -> Result<(), StoreError> {
@@ -396,7 +410,9 @@ impl MlsStore for SqliteMlsStore {
         // open, with the lock that keeps other processes from writing.
         let inner = Arc::clone(&self.inner);
         let task = tokio::spawn(async move { inner.save(&changes).await });
-        task.await.map_err(|error| StoreError::Backend(error.into()))?
+        let outcome = task.await.map_err(|error| StoreError::Backend(error.into()))?;
+        self.note_outcome(&outcome).await;
+        outcome
     }
 }
 

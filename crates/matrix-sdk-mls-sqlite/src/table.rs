@@ -33,7 +33,7 @@ tables! {
     OUTBOX "outbox" "" false;
     ROOM "room" "" false;
     VIEW "view" "" true;
-    CHUNK "chunk" "" true;
+    CHUNK "chunk" "packed" true;
     ROSTER "roster" "chunks" true;
     RECORD "record" "" true;
     NODE_STATE "node_state" "chunks" true;
@@ -54,3 +54,9 @@ pub(crate) const CHUNKED: [Table; 3] = [ROSTER, NODE_STATE, PENDING];
 /// The tables that are read with the room, whose rows a seal holds together.
 pub(crate) const SEALED: [Table; 8] =
     [VIEW, ROSTER, RECORD, NODE_STATE, VAULT, EPOCH_KEY, PENDING, GENERATION];
+
+/// The tables whose values are compressed: what is public in the group, and may be long.
+pub(crate) const PACKED: [Table; 2] = [RECORD, COMMIT_EVENT];
+
+/// The tables with rows that are replaced again and again, one batch after the other.
+pub(crate) const REPLACED_OFTEN: [Table; 1] = [GENERATION];

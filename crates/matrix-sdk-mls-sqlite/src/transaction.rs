@@ -16,7 +16,8 @@ use crate::{
     cipher::{Cipher, Place},
     error::database,
     hook::Hook,
-    seal::{self, Sum},
+    known::Known,
+    seal::{self, Nonce, Sum},
     table::{self, Table},
 };
 
@@ -25,11 +26,41 @@ pub(crate) struct Writer {
     pub(crate) connection: SqliteConnection,
     /// A transaction was begun, and it is not known to have ended.
     in_transaction: bool,
+    /// How safe commits are now; `None` if that is not known.
+    durability: Option<Durability>,
+    known: Known,
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// The end of the process, and power that fails. In WAL mode `synchronous` has to be FULL for it:
+    /// the log is written to the disk with every commit.
+    Power,
+    /// The end of the process. When power fails, the last transactions may be gone, always with all
+    /// that came after them: the next one that is to survive it takes those before it along.
+    Process,
+}
+
+impl Durability {
+    /// Begins a transaction, and asks whether somebody else has written before it: in one go, since
+    /// every statement is a way to another thread and back. `synchronous` cannot be changed within.
+    const fn begin(self, before: Option<Self>) -> &'static str {
+        match (self, before) {
+            (Self::Power, Some(Self::Power)) | (Self::Process, Some(Self::Process)) => {
+                "BEGIN IMMEDIATE; PRAGMA data_version"
+            }
+            (Self::Power, _) => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE; PRAGMA data_version",
+            (Self::Process, _) => {
+                "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; PRAGMA data_version"
+            }
+        }
+    }
 }
 
 impl Writer {
-    pub(crate) const fn new(connection: SqliteConnection) -> Self {
-        Self { connection, in_transaction: false }
+    pub(crate) fn new(connection: SqliteConnection) -> Self {
+        Self { connection, in_transaction: false, durability: None, known: Known::default() }
     }
 
     /// Undoes what was left over, if anything was. There may be no transaction any more.
@@ -39,6 +70,7 @@ impl Writer {
                 tracing::debug!(%error, "the transaction has rolled back already");
             }
             self.in_transaction = false;
+            self.known = Known::default();
         }
     }
 }
@@ -79,17 +111,20 @@ impl<'c> Transaction<'c> {
         writer: &'c mut Writer,
         cipher: &'c Cipher,
         hook: &'c Hook,
+        durability: Durability,
     ) -> Result<Self, StoreError> {
         writer.roll_back().await;
         writer.in_transaction = true;
-        let mut transaction = Self { writer, hook, cipher, sums: BTreeMap::new() };
-        transaction.control("BEGIN IMMEDIATE").await?;
-        Ok(transaction)
+        let begin = durability.begin(writer.durability.take());
+        let version = sqlx::query_scalar(begin).fetch_one(&mut writer.connection).await;
+        writer.known.keep_if(version.map_err(database)?);
+        writer.durability = Some(durability);
+        Ok(Self { writer, hook, cipher, sums: BTreeMap::new() })
     }
 
-    async fn control(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        sqlx::raw_sql(sql).execute(self.connection()).await.map_err(database)?;
-        Ok(())
+    /// `PRAGMA data_version` at its beginning: another one after somebody else has written.
+    pub(crate) const fn version(&self) -> i64 {
+        self.writer.known.version()
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
@@ -99,10 +134,13 @@ impl<'c> Transaction<'c> {
                 "INSERT INTO seal (key, room, value) VALUES (?, ?, ?)
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             );
-            self.execute(put.bind(key).bind(room).bind(value)).await?;
+            self.execute(put.bind(key.clone()).bind(room).bind(value)).await?;
+            // Forgotten again if the transaction does not come to its end.
+            self.writer.known.sums.insert(key, sum);
         }
-        self.hook.commit()?;
-        self.control("COMMIT").await?;
+        self.hook.commit(&mut self.writer.connection).await?;
+        let commit = sqlx::query("COMMIT").execute(self.connection()).await;
+        commit.map_err(database)?;
         self.writer.in_transaction = false;
         // It is done, whatever happens now.
         let _ = self.hook.committed();
@@ -125,12 +163,16 @@ impl<'c> Transaction<'c> {
     /// A room's row, made if it is not there.
     pub(crate) async fn room(&mut self, room_id: &RoomId) -> Result<RoomKey, StoreError> {
         let key = room_key(self.cipher, room_id);
+        if let Some(id) = self.writer.known.rooms.get(&key).copied() {
+            return Ok(RoomKey { id, key });
+        }
         let found = sqlx::query_scalar("SELECT id FROM room WHERE key = ?")
             .bind(&key)
             .fetch_optional(self.connection())
             .await
             .map_err(database)?;
         if let Some(id) = found {
+            self.writer.known.rooms.insert(key.clone(), id);
             return Ok(RoomKey { id, key });
         }
         let value = self.cipher.seal(Place(table::ROOM.value, &key), room_id.as_bytes())?;
@@ -189,8 +231,14 @@ impl<'c> Transaction<'c> {
             Beside::Both(link, plain) => seal(query.bind(link.to_owned()), plain)?,
         };
         let value = self.cipher.seal(Place(table.value, key), value)?;
-        self.unseal_row(table, room, key).await?;
-        self.toggle(table, room, key, &value).await?;
+        if seal::is_sealed(self.cipher, table) {
+            self.unseal_row(table, room, key).await?;
+            let nonce = seal::nonce_of(&value)?;
+            self.toggle(table, room, key, &nonce).await?;
+            if table::REPLACED_OFTEN.contains(&table) {
+                self.writer.known.nonces.insert(key.to_owned(), nonce);
+            }
+        }
         self.execute(query.bind(value)).await?;
         Ok(())
     }
@@ -202,8 +250,8 @@ impl<'c> Transaction<'c> {
         room: &RoomKey,
         key: &[u8],
     ) -> Result<(), StoreError> {
-        if !seal::is_sealed(self.cipher, table) {
-            return Ok(());
+        if let Some(nonce) = self.writer.known.nonces.remove(key) {
+            return self.toggle(table, room, key, &nonce).await;
         }
         let sql = format!("SELECT value FROM {} WHERE key = ?", table.name);
         let old: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -212,7 +260,7 @@ impl<'c> Transaction<'c> {
             .await
             .map_err(database)?;
         match old {
-            Some(old) => self.toggle(table, room, key, &old).await,
+            Some(old) => self.toggle(table, room, key, &seal::nonce_of(&old)?).await,
             None => Ok(()),
         }
     }
@@ -222,24 +270,26 @@ impl<'c> Transaction<'c> {
         table: Table,
         room: &RoomKey,
         key: &[u8],
-        sealed: &[u8],
+        nonce: &Nonce,
     ) -> Result<(), StoreError> {
-        if !seal::is_sealed(self.cipher, table) {
+        let sum_key = seal::sum_key(self.cipher, table, &room.key);
+        if let Some((_, sum)) = self.sums.get_mut(&sum_key) {
+            sum.toggle(self.cipher, table, key, nonce);
             return Ok(());
         }
-        let sum_key = seal::sum_key(self.cipher, table, &room.key);
-        if !self.sums.contains_key(&sum_key) {
+        let mut sum = if let Some(sum) = self.writer.known.sums.get(&sum_key) {
+            *sum
+        } else {
             let stored = sqlx::query_scalar("SELECT value FROM seal WHERE key = ?")
                 .bind(&sum_key)
                 .fetch_optional(self.connection())
                 .await
                 .map_err(database)?;
             let sum = stored.map(|value| seal::open_sum(self.cipher, &sum_key, value));
-            self.sums.insert(sum_key.clone(), (room.id, sum.transpose()?.unwrap_or_default()));
-        }
-        if let Some((_, sum)) = self.sums.get_mut(&sum_key) {
-            sum.toggle(self.cipher, table, key, sealed);
-        }
+            sum.transpose()?.unwrap_or_default()
+        };
+        sum.toggle(self.cipher, table, key, nonce);
+        self.sums.insert(sum_key, (room.id, sum));
         Ok(())
     }
 
@@ -250,7 +300,9 @@ impl<'c> Transaction<'c> {
         room: &RoomKey,
         key: &[u8],
     ) -> Result<bool, StoreError> {
-        self.unseal_row(table, room, key).await?;
+        if seal::is_sealed(self.cipher, table) {
+            self.unseal_row(table, room, key).await?;
+        }
         self.delete(table, key).await
     }
 

@@ -143,7 +143,10 @@ async fn rows_stay_where_they_are() {
         // Two chunks under each other's ID.
         "CREATE TEMP TABLE two AS SELECT * FROM chunk ORDER BY id LIMIT 2;
              DELETE FROM chunk WHERE id IN (SELECT id FROM two);
-             INSERT INTO chunk SELECT (SELECT SUM(id) FROM two) - id, room, key, value FROM two",
+             INSERT INTO chunk
+             SELECT (SELECT SUM(id) FROM two) - id, room, key, value, form FROM two",
+        // Compressed ones as if they were not, and the other way round.
+        "UPDATE chunk SET form = 1 - form",
         // Cut off.
         "UPDATE record SET value = substr(value, 1, length(value) - 1)",
         "UPDATE node_state SET chunks = substr(chunks, 1, 10)",

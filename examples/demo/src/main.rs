@@ -6,7 +6,7 @@ mod report;
 mod scenario;
 mod stage;
 
-use std::process::ExitCode;
+use std::{io, path::Path, process::ExitCode};
 
 use clap::Parser;
 use matrix_mls_tests::{Federation, HttpClient};
@@ -34,39 +34,50 @@ struct Args {
     json: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
+    match play(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("matrix-mls-demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays, reports, and leaves nothing behind. Gives whether all went well.
+fn play(args: &Args) -> io::Result<bool> {
     let form = if args.json { Form::Json } else { Form::Text };
     let place = match &args.homeserver {
         Some(url) if !args.partition => url,
         _ => "two homeservers",
     };
     let mut report = Report::new(place, form);
-    let result = tokio::select! {
-        result = run(&args, &mut report) => result,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
-    match report.finish(result.err().as_ref()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("matrix-mls-demo: the report cannot be written: {error}");
-            ExitCode::FAILURE
+    let stores = tempfile::Builder::new().prefix("matrix-mls-demo-").tempdir()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = run(args, stores.path(), &mut report) => result,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         }
-    }
+    });
+    // Waits for the threads that close databases, which may still write.
+    drop(runtime);
+    stores.close()?;
+    report.finish(result.err().as_ref())
 }
 
-async fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
+async fn run(args: &Args, stores: &Path, report: &mut Report) -> anyhow::Result<()> {
     if args.partition {
         let mut net = Federation::from_env().await?;
         report.count(&net.a.wire_log);
-        return partition::play(&mut net, report).await;
+        return partition::play(&mut net, stores, report).await;
     }
     let url = args.homeserver.as_deref().unwrap_or_default();
     let http = HttpClient::connect(url.trim_end_matches('/')).await?;
     report.count(&http.wire_log);
-    scenario::play(&http, report).await
+    scenario::play(&http, stores, report).await
 }
 
 #[cfg(test)]

@@ -5,16 +5,18 @@ mod apart;
 mod before;
 mod together;
 
+use std::path::Path;
+
 use anyhow::Result;
 use matrix_mls_tests::Federation;
 
 use crate::{report::Report, stage::Message};
 
-/// Plays it from the beginning to the end.
-pub async fn play(net: &mut Federation, report: &mut Report) -> Result<()> {
+/// Plays it from the beginning to the end. The devices have their stores in `stores`.
+pub async fn play(net: &mut Federation, stores: &Path, report: &mut Report) -> Result<()> {
     let mut halves = report
         .step("Eight people log in on two homeservers", async |step| {
-            before::arrive(net, step).await
+            before::arrive(net, stores, step).await
         })
         .await?;
     let halves = &mut halves;

@@ -6,7 +6,10 @@ mod ending;
 mod late;
 mod removal;
 mod renewal;
+mod restart;
 mod talking;
+
+use std::path::Path;
 
 use anyhow::Result;
 use matrix_mls_tests::HttpClient;
@@ -14,9 +17,10 @@ use matrix_mls_tests::HttpClient;
 use crate::report::Report;
 
 /// Plays it from the beginning to the end.
-pub async fn play(http: &HttpClient, report: &mut Report) -> Result<()> {
-    let mut people =
-        report.step("Three people log in", async |step| arrival::log_in(http, step).await).await?;
+pub async fn play(http: &HttpClient, stores: &Path, report: &mut Report) -> Result<()> {
+    let mut people = report
+        .step("Three people log in", async |step| arrival::log_in(http, stores, step).await)
+        .await?;
     let mut stage = report
         .step("Alice makes a room", async |step| arrival::gather(&mut people, step).await)
         .await?;
@@ -35,6 +39,9 @@ pub async fn play(http: &HttpClient, report: &mut Report) -> Result<()> {
     report
         .step("A device renews its keys", async |step| renewal::update(stage, step).await)
         .await?;
+    report
+        .step("Everybody is restarted", async |step| restart::everybody(stage, step).await)
+        .await?;
     let carol =
         report.step("Carol is removed", async |step| removal::kick(stage, step).await).await?;
     report
@@ -42,7 +49,9 @@ pub async fn play(http: &HttpClient, report: &mut Report) -> Result<()> {
             removal::try_everything(stage, carol, step).await
         })
         .await?;
-    report.step("Dave comes late", async |step| late::join(http, stage, step).await).await?;
+    report
+        .step("Dave comes late", async |step| late::join(http, stores, stage, step).await)
+        .await?;
     report
         .step("What everybody knows in the end", async |step| ending::look(stage, step).await)
         .await

@@ -1,8 +1,10 @@
 //! The people in the room, and what they do there all the time.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail, ensure};
-use matrix_mls_tests::{HttpClient, MlsDevice, Sent, TimelineEvent, User};
-use matrix_sdk_crypto_mls::{GroupStatus, Verdict, dmls::NodeId};
+use matrix_mls_tests::{HttpClient, MlsDevice, Sent, StoppedUser, TimelineEvent, User};
+use matrix_sdk_crypto_mls::{GroupStatus, RoomSettings, Verdict, dmls::NodeId};
 use ruma::{OwnedRoomId, RoomId};
 
 use crate::report::{Line, Step};
@@ -17,10 +19,23 @@ pub struct Person {
 }
 
 impl Person {
-    /// Registers somebody and logs in on so many devices.
-    pub async fn arrive(http: &HttpClient, name: &'static str, devices: usize) -> Result<Self> {
-        let user = User::register(http, &name.to_lowercase(), devices).await?;
+    /// Registers somebody and logs in on so many devices, which have their stores below this
+    /// directory.
+    pub async fn arrive(
+        http: &HttpClient,
+        stores: &Path,
+        name: &'static str,
+        devices: usize,
+    ) -> Result<Self> {
+        let settings = RoomSettings::default();
+        let user =
+            User::register_on_disk(http, &name.to_lowercase(), devices, settings, stores).await?;
         Ok(Self { name, user })
+    }
+
+    /// Closes the application on every device.
+    pub async fn stop(self) -> Result<Stopped> {
+        Ok(Stopped { name: self.name, user: self.user.stop().await? })
     }
 
     /// The first device.
@@ -32,6 +47,21 @@ impl Person {
     pub fn devices(&mut self) -> impl Iterator<Item = (String, &mut MlsDevice)> {
         let name = self.name;
         self.user.devices().enumerate().map(move |(number, device)| (label(name, number), device))
+    }
+}
+
+/// Somebody whose devices are switched off.
+#[derive(Debug)]
+pub struct Stopped {
+    name: &'static str,
+    /// What is left of them.
+    pub user: StoppedUser,
+}
+
+impl Stopped {
+    /// Starts the application on every device.
+    pub async fn start(self) -> Result<Person> {
+        Ok(Person { name: self.name, user: self.user.start().await? })
     }
 }
 

@@ -48,6 +48,7 @@ impl MlsDevice {
     pub async fn receive_to_device(&self, update: &SyncUpdate) -> Result<(), DriverError> {
         let changes = EncryptionSyncChanges {
             to_device_events: &update.to_device_raw,
+            changed_devices: &update.device_lists,
             one_time_keys_counts: &update.one_time_key_counts,
             unused_fallback_keys: update.unused_fallback_keys.as_deref(),
         };

@@ -11,5 +11,6 @@ mod hostile;
 mod membership;
 mod other_clients;
 mod removal;
+mod restart;
 mod support;
 mod talking;

@@ -52,6 +52,12 @@ impl Graph {
         }
         Some(roster)
     }
+
+    /// The rosters that are in memory: those that were given, and the remembered ones.
+    pub(crate) fn cached_rosters(&self, mut report: impl FnMut(&Arc<Roster>)) {
+        self.nodes.values().filter_map(|node| node.given_roster.as_ref()).for_each(&mut report);
+        self.rosters.lock().by_node.values().for_each(report);
+    }
 }
 
 /// Goes on to the roster after a commit: removals, then additions, then the path's leaf. An external

@@ -4,7 +4,7 @@ mod attacks;
 mod branches;
 mod nodes;
 mod properties;
-mod random;
+pub(crate) mod random;
 mod reference;
 mod retention;
 pub(crate) mod scenario;

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use matrix_dmls::NodeId;
-use ruma::{OwnedRoomId, UserId};
+use ruma::{OwnedRoomId, RoomId, UserId};
 use sha2::{Digest, Sha256};
 use tracing::debug;
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
     store::{Changes, OutboxRequestKind},
@@ -74,19 +74,23 @@ impl MlsMachine {
             due.map(|(room_id, _)| room_id.clone()).collect()
         };
         for room_id in due {
-            let mut guard = self.lock_room(&room_id).await?;
-            let Some(room) = guard.as_mut() else { continue };
+            again!(self.move_anchor(&room_id))?;
             self.transient().anchors.insert(room_id, Turn::Tried(now));
-            let Some((node, _)) = self.next_anchor(room) else { continue };
-            let Some((_, named)) = &room.view.group else { continue };
-            debug!(room_id = %room.id, node = %node.short(), "Moving the anchor");
-            let mut content = named.clone();
-            content.anchor = Some(node);
-            let mut changes = Changes::default();
-            self.put_into_outbox(room, &mut changes, OutboxRequestKind::Group { content });
-            self.save(room, changes).await?;
         }
         Ok(())
+    }
+
+    async fn move_anchor(&self, room_id: &RoomId) -> Result<(), MlsError> {
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else { return Ok(()) };
+        let Some((node, _)) = self.next_anchor(room) else { return Ok(()) };
+        let Some((_, named)) = &room.view.group else { return Ok(()) };
+        debug!(%room_id, node = %node.short(), "Moving the anchor");
+        let mut content = named.clone();
+        content.anchor = Some(node);
+        let mut changes = Changes::default();
+        self.put_into_outbox(room, &mut changes, OutboxRequestKind::Group { content });
+        self.save(room, changes).await
     }
 
     /// Where the anchor is to go and after which time we would move it, if we may.

@@ -8,7 +8,7 @@ use matrix_dmls::{
 use ruma::{OwnedEventId, TransactionId, UserId};
 use tracing::debug;
 
-use super::{MlsMachine, Room, heavy::heavy, membership::Addition};
+use super::{MlsMachine, Room, again::MayBeOutdated as _, heavy::heavy, membership::Addition};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -88,7 +88,13 @@ impl MlsMachine {
                 }
                 continue;
             }
-            return self.keep_commit(room, node, group, content, additions).await;
+            let packages: Vec<_> = additions.iter().map(Addition::to_claimed).collect();
+            let kept = self.keep_commit(room, node, group, content, additions).await;
+            if kept.as_ref().is_err_and(MlsError::is_outdated) {
+                // The commit was never there, so the key packages are as good as new.
+                self.transient().claimed.extend(packages);
+            }
+            return kept;
         }
     }
 

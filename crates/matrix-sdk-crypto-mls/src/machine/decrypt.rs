@@ -13,11 +13,11 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 use tracing::instrument;
 
-use super::{MlsMachine, Room, room_events::EventHead};
+use super::{MlsMachine, Room, again::again, room_events::EventHead};
 use crate::{
     error::{DecryptionError, MlsError},
     store::{BoundMessage, Changes, MessageKey},
-    trust::{self, Verdict},
+    trust::Verdict,
     types::events::MlsEncryptedEventContent,
 };
 
@@ -95,6 +95,18 @@ impl MlsMachine {
             return Err(malformed("the event names another epoch than its ciphertext"));
         }
 
+        again!(self.decrypt(event, room_id, &head, &event_id, &content))
+    }
+
+    async fn decrypt(
+        &self,
+        event: &Raw<AnySyncTimelineEvent>,
+        room_id: &RoomId,
+        head: &EventHead,
+        event_id: &OwnedEventId,
+        content: &MlsEncryptedEventContent,
+    ) -> Result<DecryptedRoomEvent, DecryptionError> {
+        let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Err(malformed("no room")) };
         let message = match room.group.decrypt(&content.ciphertext.0) {
@@ -102,7 +114,7 @@ impl MlsMachine {
             Err(GroupError::NoEpochKey(node)) => {
                 let reason = self.why_no_key(room, node);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
-                    self.queue(room, &event_id, node, &head).await?;
+                    self.queue(room, event_id, node, head).await?;
                     if let Some(epoch_event) = &content.epoch_event {
                         self.fetch_when_joined(room, epoch_event);
                     }
@@ -119,10 +131,11 @@ impl MlsMachine {
             return Err(DecryptionError::WrongRoom);
         }
         let generation_reused =
-            self.check_replay(room, &event_id, &content.ciphertext.0, &message).await?;
+            self.check_replay(room, event_id, &content.ciphertext.0, &message).await?;
         let encryption_info = self.encryption_info(room, &message, generation_reused).await?;
-        let event = in_the_clear(json, room_id, &plaintext, content.relates_to.as_deref())
-            .map_err(MlsError::from)?;
+        let event =
+            in_the_clear(event.json().get(), room_id, &plaintext, content.relates_to.as_deref())
+                .map_err(MlsError::from)?;
         Ok(DecryptedRoomEvent { event, encryption_info })
     }
 
@@ -200,7 +213,7 @@ impl MlsMachine {
         generation_reused: bool,
     ) -> Result<MlsEncryptionInfo, DecryptionError> {
         let sender = message.sender.device();
-        let verdict = match trust::verdict(&self.inner.olm, &message.sender).await? {
+        let verdict = match self.verdict(&message.sender).await? {
             // The device is gone; what it was then still holds.
             Verdict::UnknownDevice => {
                 room.view.verdicts.get(sender).copied().unwrap_or(Verdict::UnknownDevice)

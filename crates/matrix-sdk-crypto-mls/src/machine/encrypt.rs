@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::instrument;
 
-use super::{MlsMachine, prepare::Readiness};
-use crate::{error::MlsError, store::Changes, types::events::MlsEncryptedEventContent};
+use super::{MlsMachine, again::again, prepare::Readiness};
+use crate::{error::MlsError, types::events::MlsEncryptedEventContent};
 
 /// The largest content that is encrypted, in bytes: with base64 and what the server adds, the event
 /// stays below 65,536.
@@ -28,7 +28,9 @@ pub struct RawEncryptionResult {
     pub content: Raw<AnyMessageLikeEventContent>,
     /// The epoch that it is encrypted in.
     pub node: NodeId,
-    /// How many messages this device has sent in the epoch before.
+    /// The message's number among this device's in the epoch: higher than those of all before it, and
+    /// of no other. Numbers are reserved in blocks of up to 16, so some may be left out where a
+    /// process ended, or an operation failed.
     pub generation: u32,
 }
 
@@ -67,8 +69,8 @@ impl MlsMachine {
     /// Encrypts the content of a room event, given as JSON. The room must be ready, see
     /// [`MlsMachine::prepare_room`].
     ///
-    /// The count of our messages is stored before this returns: whatever happens afterwards, the
-    /// same keys are never used for another message.
+    /// The message's generation was reserved durably before this returns: whatever happens
+    /// afterwards, the same keys are never used for another message.
     ///
     /// # Errors
     ///
@@ -88,25 +90,34 @@ impl MlsMachine {
         }
         let relation: Option<Relation> = serde_json::from_str(content.json().get()).ok();
 
+        let relates_to = relation.and_then(|relation| relation.relates_to);
+        again!(self.encrypt(room_id, &plaintext, relates_to.as_deref()))
+    }
+
+    async fn encrypt(
+        &self,
+        room_id: &RoomId,
+        plaintext: &[u8],
+        relates_to: Option<&RawValue>,
+    ) -> Result<RawEncryptionResult, MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else {
             return Err(MlsError::NotMls(room_id.to_owned()));
         };
-        let node = match self.prepare(room, false).await? {
-            Readiness::Ready { node, .. } => node,
-            other => return Err(MlsError::NotReady(other)),
+        let node = match self.settled(room) {
+            Some(settled) => settled.node,
+            None => match self.prepare(room, false).await? {
+                Readiness::Ready { node, .. } => node,
+                other => return Err(MlsError::NotReady(other)),
+            },
         };
-        let generation = room.generations.get(&node).copied().unwrap_or_default();
-        let mut changes = Changes::default();
-        changes.room(room_id).generations.insert(node, generation.saturating_add(1));
-        self.save(room, changes).await?;
-
+        let generation = self.take_generation(room, node).await?;
         let tips = room.group.graph().tips().filter(|tip| *tip != node).take(MAX_TIPS).collect();
         let ciphertext =
-            room.group.encrypt(node, &self.inner.local, generation, tips, &plaintext)?;
+            room.group.encrypt(node, &self.inner.local, generation, tips, plaintext)?;
         let mut content = MlsEncryptedEventContent::new(ciphertext, node);
         content.epoch_event = room.commit_events.get(&node).cloned();
-        content.relates_to = relation.and_then(|relation| relation.relates_to);
+        content.relates_to = relates_to.map(ToOwned::to_owned);
         debug_assert_eq!(content.algorithm, ALGORITHM);
         Ok(RawEncryptionResult {
             content: Raw::from_json(to_raw_value(&content)?),

@@ -5,9 +5,10 @@ use matrix_sdk_crypto::OlmMachine;
 use ruma::DeviceKeyId;
 use zeroize::Zeroizing;
 
+use super::account::Account;
 use crate::{
     error::MlsError,
-    store::{Changes, MlsStore, StoredAccount},
+    store::{Changes, MlsStore, StoreError, StoredAccount},
 };
 
 /// Loads our keys, or makes them.
@@ -15,26 +16,35 @@ pub(super) async fn load_or_make(
     olm: &OlmMachine,
     store: &dyn MlsStore,
     now: u64,
-) -> Result<(StoredAccount, LocalMember), MlsError> {
+) -> Result<(Account, LocalMember), MlsError> {
     let device = Device {
         user_id: olm.user_id().to_string(),
         device_id: olm.device_id().to_string(),
         device_key: *olm.identity_keys().ed25519.as_bytes(),
     };
-    let account = match store.load_account().await? {
-        Some(account) if account.identity.device == device => account,
-        Some(account) => {
-            let stored = format!("{:?}", account.identity.device);
-            return Err(MlsError::WrongDevice { stored });
-        }
-        None => {
-            let account = make(olm, device, now).await?;
-            let changes = Changes { account: Some(account.clone()), ..Changes::default() };
-            store.save_changes(changes).await?;
-            account
-        }
+    let account = loop {
+        let version = store.version().await?;
+        let stored = match store.load_account().await? {
+            Some(stored) if stored.identity.device == device => stored,
+            Some(stored) => {
+                let stored = format!("{:?}", stored.identity.device);
+                return Err(MlsError::WrongDevice { stored });
+            }
+            None => {
+                let stored = make(olm, device.clone(), now).await?;
+                let account = Some(stored.clone());
+                let changes = Changes { account, based_on: Some(version), ..Changes::default() };
+                match store.save_changes(changes).await {
+                    // Another process may have made them first.
+                    Err(StoreError::Outdated) => continue,
+                    saved => saved?,
+                }
+                stored
+            }
+        };
+        break Account { stored, version: Some(version) };
     };
-    let local = LocalMember::new(account.identity.clone(), &account.seed)
+    let local = LocalMember::new(account.stored.identity.clone(), &account.stored.seed)
         .map_err(matrix_dmls::GroupError::from)?;
     Ok((account, local))
 }

@@ -92,7 +92,7 @@ impl MlsMachine {
     /// The upload that is due, if any. Its private keys are stored before it is returned.
     pub(super) async fn key_package_upload(&self) -> Result<Option<OutgoingRequest>, MlsError> {
         // Held over the awaits below, so that two callers do not both make an upload.
-        let account = self.inner.account.lock().await;
+        let mut account = self.lock_account().await?;
         if let Some(upload) = &self.transient().upload {
             return Ok(Some(upload.to_request()));
         }
@@ -102,14 +102,14 @@ impl MlsMachine {
             return Ok(None);
         }
         let missing = match counts.one_time {
-            None if account.published => 0,
+            None if account.stored.published => 0,
             None => WANTED,
             Some(count) if count < TOO_FEW => WANTED - count,
             Some(_) => 0,
         };
-        let last_resort_due = account.last_resort.is_none()
+        let last_resort_due = account.stored.last_resort.is_none()
             || counts.last_resort_used
-            || now.saturating_sub(account.last_resort_since) > LAST_RESORT_AGE;
+            || now.saturating_sub(account.stored.last_resort_since) > LAST_RESORT_AGE;
         if missing == 0 && !last_resort_due {
             return Ok(None);
         }
@@ -130,7 +130,7 @@ impl MlsMachine {
             changes.key_packages.insert(package.package.reference, Some(package));
             request.fallback_keys.insert(id, key);
         }
-        self.inner.store.save_changes(changes).await?;
+        self.save_account(&mut account, changes).await?;
         let upload = Upload { id: TransactionId::new(), request, one_time, last_resort };
         let outgoing = upload.to_request();
         self.transient().upload = Some(upload);
@@ -163,13 +163,13 @@ impl MlsMachine {
         &self,
         response: &upload_keys::v3::Response,
     ) -> Result<(), MlsError> {
-        let mut account = self.inner.account.lock().await;
+        let mut account = self.lock_account().await?;
         let Some(upload) = self.transient().upload.clone() else {
             return Err(MlsError::UnknownRequest);
         };
         let now = self.now();
         let mut changes = Changes::default();
-        let replaced = account.last_resort.filter(|_| upload.last_resort.is_some());
+        let replaced = account.stored.last_resort.filter(|_| upload.last_resort.is_some());
         for reference in upload.one_time.iter().chain(&upload.last_resort).chain(&replaced) {
             if let Some(mut package) = self.inner.store.key_package(reference).await? {
                 package.published = true;
@@ -179,15 +179,14 @@ impl MlsMachine {
                 changes.key_packages.insert(*reference, Some(package));
             }
         }
-        let mut new = account.clone();
+        let mut new = account.stored.clone();
         new.published = true;
         if upload.last_resort.is_some() {
             new.last_resort = upload.last_resort;
             new.last_resort_since = now;
         }
-        changes.account = Some(new.clone());
-        self.inner.store.save_changes(changes).await?;
-        *account = new;
+        changes.account = Some(new);
+        self.save_account(&mut account, changes).await?;
         let mut transient = self.transient();
         transient.upload = None;
         transient.counts.one_time =

@@ -1,12 +1,13 @@
 //! Membership follows the room: what has to change before something is sent (protocol §5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, btree_map::Entry};
 
-use matrix_dmls::{Device, GENERATION_LIMIT, Member, NodeId, Roster, TrustRequirement};
-use ruma::OwnedUserId;
+use matrix_dmls::{Device, GENERATION_LIMIT, Member, NodeId, TrustRequirement};
+use matrix_sdk_crypto::{CryptoStoreError, OlmMachine, UserDevices};
+use ruma::{DeviceId, OwnedUserId, UserId};
 
 use super::{DeviceName, MlsMachine, Room};
-use crate::{error::MlsError, trust};
+use crate::error::MlsError;
 
 /// A device whose key packages gave nothing is asked again after this time: an hour.
 pub(super) const CLAIM_PAUSE: u64 = 3600 * 1000;
@@ -18,6 +19,13 @@ const GENERATIONS_LEFT: u32 = 256;
 pub(super) struct Addition {
     pub(super) name: DeviceName,
     pub(super) key_package: Vec<u8>,
+}
+
+impl Addition {
+    /// As it is kept until it is used.
+    pub(super) fn to_claimed(&self) -> (DeviceName, Vec<u8>) {
+        (self.name.clone(), self.key_package.clone())
+    }
 }
 
 /// The difference between the wanted set and the leaves of an epoch.
@@ -35,6 +43,32 @@ pub(super) struct Difference {
     pub(super) stale: Vec<OwnedUserId>,
     /// Whether our own keys are to be renewed.
     pub(super) update: bool,
+}
+
+impl Difference {
+    /// Whether there is nothing to do and nothing to wait for. Devices that cannot be added now do
+    /// not count.
+    pub(super) fn is_none(&self) -> bool {
+        let Self { remove, add, claim, without_mls: _, stale, update } = self;
+        remove.is_empty() && add.is_empty() && claim.is_empty() && stale.is_empty() && !update
+    }
+}
+
+/// The devices of users, each user looked up once.
+#[derive(Default)]
+pub(super) struct KnownDevices(BTreeMap<OwnedUserId, UserDevices>);
+
+impl KnownDevices {
+    async fn of(
+        &mut self,
+        olm: &OlmMachine,
+        user_id: &UserId,
+    ) -> Result<&UserDevices, CryptoStoreError> {
+        Ok(match self.0.entry(user_id.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(olm.get_user_devices(user_id, None).await?),
+        })
+    }
 }
 
 impl MlsMachine {
@@ -63,11 +97,11 @@ impl MlsMachine {
         }
         .unwrap_or_default();
 
+        let mut known = KnownDevices::default();
         for (leaf, member) in roster.iter() {
+            let is_fresh = is_fresh(&member.device().user_id);
             if member.device() != self.inner.local.device()
-                && self
-                    .is_to_be_removed(room, member, trust, is_fresh(&member.device().user_id))
-                    .await?
+                && self.is_to_be_removed(room, member, trust, is_fresh, &mut known).await?
             {
                 difference.remove.push(leaf);
             }
@@ -77,11 +111,13 @@ impl MlsMachine {
             // It was begun when they came, but perhaps not finished.
             self.track_members(room).await?;
         }
+        let seated: HashSet<_> = roster.iter().map(|(_, member)| member.device()).collect();
         for user_id in wanted {
             if !is_fresh(user_id.as_str()) {
                 difference.stale.push(user_id.clone());
             }
-            self.compare_user(room, &user_id, &roster, trust, &mut difference).await?;
+            let devices = known.of(&self.inner.olm, &user_id).await?;
+            self.compare_user(room, &user_id, devices, &seated, trust, &mut difference);
         }
         difference.update = node.is_some_and(|node| self.keys_are_due(room, &node));
         Ok(difference)
@@ -105,15 +141,18 @@ impl MlsMachine {
         member: &Member,
         trust: TrustRequirement,
         is_fresh: bool,
+        known: &mut KnownDevices,
     ) -> Result<bool, MlsError> {
         let device = member.device();
         if room.view.is_gone(&device.user_id) {
             return Ok(true);
         }
+        let Ok(user_id) = UserId::parse(&device.user_id) else { return Ok(is_fresh) };
         if !is_fresh {
             return Ok(false);
         }
-        let Some(known) = trust::find_device(&self.inner.olm, device).await? else {
+        let devices = known.of(&self.inner.olm, &user_id).await?;
+        let Some(known) = devices.get(<&DeviceId>::from(device.device_id.as_str())) else {
             return Ok(true);
         };
         let other_key = known.ed25519_key().is_none_or(|key| *key.as_bytes() != device.device_key);
@@ -121,15 +160,15 @@ impl MlsMachine {
             || (trust == TrustRequirement::CrossSigned && !known.is_cross_signed_by_owner()))
     }
 
-    async fn compare_user(
+    fn compare_user(
         &self,
         room: &Room,
         user_id: &OwnedUserId,
-        roster: &Roster,
+        devices: &UserDevices,
+        seated: &HashSet<&Device>,
         trust: TrustRequirement,
         difference: &mut Difference,
-    ) -> Result<(), MlsError> {
-        let devices = self.inner.olm.get_user_devices(user_id, None).await?;
+    ) {
         for device in devices.devices() {
             let Some(key) = device.ed25519_key() else { continue };
             let wanted = Device {
@@ -138,7 +177,7 @@ impl MlsMachine {
                 device_key: *key.as_bytes(),
             };
             let is_ours = wanted == *self.inner.local.device();
-            if is_ours || device.is_dehydrated() || roster.leaf_of(&wanted).is_some() {
+            if is_ours || device.is_dehydrated() || seated.contains(&wanted) {
                 continue;
             }
             if trust == TrustRequirement::CrossSigned && !device.is_cross_signed_by_owner() {
@@ -160,11 +199,10 @@ impl MlsMachine {
                 difference.claim.push(name);
             }
         }
-        Ok(())
     }
 
-    fn keys_are_due(&self, room: &Room, node: &NodeId) -> bool {
-        let sent = room.generations.get(node).copied().unwrap_or_default();
+    pub(super) fn keys_are_due(&self, room: &Room, node: &NodeId) -> bool {
+        let sent = self.sent(room, node);
         let too_many =
             room.view.rotation_period_msgs.is_some_and(|max| u64::from(sent) >= max.max(1));
         let too_long = room

@@ -4,7 +4,7 @@ use matrix_dmls::{CommitPlan, Device, GroupExtension, InstanceId, NodeId, TrustR
 use ruma::{OwnedDeviceId, OwnedUserId, RoomId, UserId};
 use tracing::instrument;
 
-use super::{MlsMachine, Room, membership::Difference};
+use super::{DeviceName, MlsMachine, Room, again::again, devices::MAX_AGE, membership::Difference};
 use crate::error::MlsError;
 
 /// How long a room waits for its members' device lists before it goes on without them: 10 s.
@@ -30,6 +30,19 @@ pub enum Readiness {
     WaitingForWelcome,
 }
 
+/// A room and its group that were found to agree: there is nobody to add or remove, nothing to ask
+/// for and nothing to wait for. Holds until the room changes, which forgets it, or the devices may
+/// have, see [`MlsMachine::settled`].
+pub(super) struct Settled {
+    /// The epoch to send in.
+    pub(super) node: NodeId,
+    without_mls: Vec<DeviceName>,
+    /// The changes of devices that it is after.
+    changes: u64,
+    /// When it was found, in milliseconds since 1970.
+    at: u64,
+}
+
 impl MlsMachine {
     /// Gets a room ready to be sent to: compares the room's members and their devices with the
     /// group's, and makes the commit that is needed, if any. Founds the group if this device is to.
@@ -44,11 +57,7 @@ impl MlsMachine {
     /// [`MlsError::RoomTooLarge`], or when a store fails.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn prepare_room(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
-        let mut guard = self.lock_room(room_id).await?;
-        let Some(room) = guard.as_mut() else {
-            return Err(MlsError::NotMls(room_id.to_owned()));
-        };
-        self.prepare(room, false).await
+        again!(self.prepare_once(room_id, false))
     }
 
     /// Makes a commit that renews our own keys in the group (and brings the group up to date), which
@@ -60,11 +69,29 @@ impl MlsMachine {
     /// removed.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn update_keys(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
+        again!(self.prepare_once(room_id, true))
+    }
+
+    async fn prepare_once(&self, room_id: &RoomId, update: bool) -> Result<Readiness, MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else {
             return Err(MlsError::NotMls(room_id.to_owned()));
         };
-        self.prepare(room, true).await
+        if let Some(Settled { node, without_mls, .. }) = self.settled(room).filter(|_| !update) {
+            return Ok(Readiness::Ready { node: *node, without_mls: without_mls.clone() });
+        }
+        self.prepare(room, update).await
+    }
+
+    /// Whether the room can be sent to, by what was found before.
+    pub(super) fn settled<'r>(&self, room: &'r Room) -> Option<&'r Settled> {
+        let settled = room.settled.as_ref()?;
+        // A clock that was set back says nothing of age.
+        let age = self.now().checked_sub(settled.at)?;
+        let holds = age < MAX_AGE
+            && settled.changes == self.inner.devices.changes()
+            && !self.keys_are_due(room, &settled.node);
+        holds.then_some(settled)
     }
 
     pub(super) async fn prepare(
@@ -79,6 +106,7 @@ impl MlsMachine {
             return Err(MlsError::Downgraded(room.id.clone()));
         }
         // One commit at a time: while the fate of one is open, no second is made beside it.
+        room.settled = None;
         if self.commit_request(&room.id, None).await?.is_some() {
             return Ok(Readiness::NeedsRequests);
         }
@@ -100,8 +128,10 @@ impl MlsMachine {
         self.check_membership(room, node)?;
 
         let trust = room.extension(&node).map(|extension| extension.trust).unwrap_or_default();
+        let (changes, at) = (self.inner.devices.changes(), self.now());
         let mut difference = self.difference(room, Some(node), trust).await?;
         difference.update |= update;
+        let agree = difference.is_none();
         if self.must_wait(room, &mut difference) {
             return Ok(Readiness::NeedsRequests);
         }
@@ -130,6 +160,10 @@ impl MlsMachine {
         if !needed || refused || left_behind {
             let mut without_mls = difference.without_mls;
             without_mls.extend(difference.add.into_iter().map(|addition| addition.name));
+            if agree {
+                let without_mls = without_mls.clone();
+                room.settled = Some(Settled { node, without_mls, changes, at });
+            }
             return Ok(Readiness::Ready { node, without_mls });
         }
         let resolves = room.group.graph().tips().filter(|tip| *tip != node);
@@ -206,7 +240,7 @@ impl MlsMachine {
     fn check_membership(&self, room: &Room, node: NodeId) -> Result<(), MlsError> {
         let graph = room.group.graph();
         let ours = self.inner.local.device();
-        let Some(chosen) = graph.choose_tip().filter(|chosen| *chosen != node) else {
+        let Some(chosen) = room.group.chosen_tip().filter(|chosen| *chosen != node) else {
             return Ok(());
         };
         if room.group.roster(&chosen).is_none_or(|roster| roster.leaf_of(ours).is_some()) {

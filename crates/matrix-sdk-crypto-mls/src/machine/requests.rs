@@ -22,6 +22,7 @@ use tracing::{instrument, warn};
 
 use super::{
     DeviceName, MlsMachine, Room,
+    again::again,
     key_packages::{ServerCounts, Upload, algorithm},
     membership::{Addition, CLAIM_PAUSE},
     retention::Schedule,
@@ -196,7 +197,7 @@ impl MlsMachine {
         self.stand_up().await?;
         self.move_anchors().await?;
         let mut requests = Vec::new();
-        requests.extend(self.key_package_upload().await?);
+        requests.extend(again!(self.key_package_upload())?);
         let outbox = self.inner.store.outbox().await?;
         requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
         let mut transient = self.transient();
@@ -246,7 +247,7 @@ impl MlsMachine {
                 if self.transient().upload.as_ref().is_none_or(|upload| upload.id != request_id) {
                     return Err(MlsError::UnknownRequest);
                 }
-                self.uploaded(response).await
+                again!(self.uploaded(response))
             }
             AnyIncomingResponse::KeysClaim(response) => self.claimed(request_id, response).await,
             AnyIncomingResponse::RoomEvent(response) => {
@@ -264,11 +265,13 @@ impl MlsMachine {
                 let OutboxRequestKind::Commit { node, .. } = request.kind else {
                     return Err(MlsError::WrongResponse);
                 };
-                let mut guard = self.lock_room(&request.room_id).await?;
-                let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
-                self.accepted(room, node, response.event_id.clone()).await?;
-                // Others may have been faster than this answer and have gone on from here.
-                self.take_waiting(room, node).await
+                again!(async {
+                    let mut guard = self.lock_room(&request.room_id).await?;
+                    let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
+                    self.accepted(room, node, response.event_id.clone()).await?;
+                    // Others may have been faster than this answer and have gone on from here.
+                    self.take_waiting(room, node).await
+                })
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;
@@ -344,15 +347,17 @@ impl MlsMachine {
             warn!(?request.room_id, "The server refuses a Welcome or a group state");
             return self.forget(request_id).await;
         };
-        let mut guard = self.lock_room(&request.room_id).await?;
-        let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
-        let mut changes = Changes::default();
-        changes.outbox.insert(request_id.to_owned(), None);
-        let mut view = room.view.clone();
-        view.commits_refused_until = self.now() + REFUSED_PAUSE;
-        // Its state stays as long as its parent's: a server can lie about the refusal.
-        changes.room(&request.room_id).view = Some(view);
-        self.save(room, changes).await?;
+        again!(async {
+            let mut guard = self.lock_room(&request.room_id).await?;
+            let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
+            let mut changes = Changes::default();
+            changes.outbox.insert(request_id.to_owned(), None);
+            let mut view = room.view.clone();
+            view.commits_refused_until = self.now() + REFUSED_PAUSE;
+            // Its state stays as long as its parent's: a server can lie about the refusal.
+            changes.room(&request.room_id).view = Some(view);
+            self.save(room, changes).await
+        })?;
         self.notify(Notice::CommitRefused { room_id: request.room_id, node });
         Ok(())
     }
@@ -388,9 +393,11 @@ impl MlsMachine {
         if failed.is_empty() {
             return Ok(());
         }
-        let mut guard = self.lock_room(room_id).await?;
-        let Some(room) = guard.as_mut() else { return Ok(()) };
-        self.note_without_mls_for(room, failed, pause).await
+        again!(async {
+            let mut guard = self.lock_room(room_id).await?;
+            let Some(room) = guard.as_mut() else { return Ok(()) };
+            self.note_without_mls_for(room, failed.clone(), pause).await
+        })
     }
 
     /// Remembers which devices cannot be added for now, and tells the application.

@@ -9,7 +9,7 @@ use matrix_dmls::{GroupChanges, NodeId};
 use ruma::{OwnedRoomId, RoomId};
 use tracing::debug;
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -88,10 +88,11 @@ impl MlsMachine {
         }
         for _ in 0..ROOMS_PER_SYNC {
             let Some(room_id) = self.transient().schedule.turns.pop_front() else { break };
-            let mut guard = self.lock_room(&room_id).await?;
-            if let Some(room) = guard.as_mut() {
-                self.erase_due(room).await?;
-            }
+            again!(async {
+                let mut guard = self.lock_room(&room_id).await?;
+                let Some(room) = guard.as_mut() else { return Ok(()) };
+                self.erase_due(room).await
+            })?;
         }
         if key_packages {
             self.erase_replaced_key_packages().await?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
-use super::{MlsMachine, Room, heavy::heavy};
+use super::{MlsMachine, Room, again::again, heavy::heavy};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -150,6 +150,18 @@ impl MlsMachine {
         state: &[Raw<AnySyncStateEvent>],
         timeline: &[Raw<AnySyncTimelineEvent>],
     ) -> Result<(), MlsError> {
+        let read = |json: &RawValue| EventHead::read(json.get());
+        let state: Vec<_> = state.iter().filter_map(|event| read(event.json())).collect();
+        let timeline: Vec<_> = timeline.iter().filter_map(|event| read(event.json())).collect();
+        again!(self.take_room_events(room_id, &state, &timeline))
+    }
+
+    async fn take_room_events(
+        &self,
+        room_id: &RoomId,
+        state: &[EventHead],
+        timeline: &[EventHead],
+    ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         if !room.drained {
@@ -157,15 +169,9 @@ impl MlsMachine {
         }
         let before = room.view.clone();
         let mut view = before.clone();
-        for event in state {
-            if let Some(head) = EventHead::read(event.json().get()) {
-                self.apply_state(&mut view, room_id, &head);
-            }
-        }
-        let heads: Vec<_> =
-            timeline.iter().filter_map(|event| EventHead::read(event.json().get())).collect();
-        for head in &heads {
-            self.apply_state(&mut view, room_id, head);
+        let mut notices = Vec::new();
+        for head in state.iter().chain(timeline) {
+            notices.extend(apply_state(&mut view, room_id, head, self.now()));
         }
         if view != before {
             // Those whom it concerns, also when the room becomes an MLS room only now.
@@ -177,7 +183,8 @@ impl MlsMachine {
                 self.track_members(room).await?;
             }
         }
-        for head in heads {
+        notices.into_iter().for_each(|notice| self.notify(notice));
+        for head in timeline {
             if head.event_type == COMMIT && head.state_key.is_none() {
                 self.receive_commit(room, head).await?;
             }
@@ -204,10 +211,19 @@ impl MlsMachine {
         room_id: &RoomId,
         members: impl IntoIterator<Item = (OwnedUserId, MembershipState)>,
     ) -> Result<(), MlsError> {
+        let members = members.into_iter().collect();
+        again!(self.take_room_members(room_id, &members))
+    }
+
+    async fn take_room_members(
+        &self,
+        room_id: &RoomId,
+        members: &BTreeMap<OwnedUserId, MembershipState>,
+    ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let mut view = room.view.clone();
-        view.members = members.into_iter().collect();
+        view.members.clone_from(members);
         view.members_complete = true;
         let mut changes = Changes::default();
         changes.room(room_id).view = Some(view);
@@ -223,95 +239,32 @@ impl MlsMachine {
         Ok(self.inner.olm.update_tracked_users(users.iter().map(AsRef::as_ref)).await?)
     }
 
-    fn apply_state(&self, view: &mut RoomView, room_id: &RoomId, head: &EventHead) {
-        let Some(state_key) = &head.state_key else { return };
-        if head.event_type == "m.room.member" {
-            let Ok(user) = OwnedUserId::try_from(state_key.as_str()) else { return };
-            if let Some(MemberContent { membership }) = head.content() {
-                view.members.insert(user, membership);
-            }
-            return;
-        }
-        if !state_key.is_empty() {
-            return;
-        }
-        match head.event_type.as_str() {
-            "m.room.create" => {
-                let Some(content) = head.content::<EncryptionContent>() else { return };
-                view.creator = Some(head.sender.clone());
-                view.power.creators = creators(&head.sender, &content);
-                let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
-                if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                    latch(view, &head.sender);
-                }
-            }
-            "m.room.encryption" => {
-                let Some(content) = head.content::<EncryptionContent>() else { return };
-                if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                    latch(view, &head.sender);
-                    view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
-                    view.rotation_period_msgs =
-                        content.rotation_period_msgs.and_then(|v| v.as_u64());
-                    return;
-                }
-                let known = view.downgraded && view.downgrade_attempt == head.event_id;
-                if view.mls_since.is_none() || known {
-                    return;
-                }
-                view.downgraded = true;
-                view.downgrade_attempt.clone_from(&head.event_id);
-                self.notify(Notice::DowngradeAttempt {
-                    room_id: room_id.to_owned(),
-                    event_id: head.event_id.clone(),
-                });
-            }
-            "m.room.power_levels" => {
-                if let Some(content) = head.content::<PowerLevelsContent>() {
-                    content.apply(&mut view.power);
-                }
-            }
-            "m.room.history_visibility" => {
-                if let Some(VisibilityContent { history_visibility }) = head.content() {
-                    view.history_visibility = Some(history_visibility);
-                }
-            }
-            GroupEventContent::TYPE => {
-                if let Some(content) = head.content::<GroupEventContent>() {
-                    let group = Some((head.sender.clone(), content));
-                    if view.group != group {
-                        view.group = group;
-                        view.group_since = self.now();
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// An event that was asked for.
     pub(super) async fn receive_fetched(
         &self,
         room_id: &RoomId,
         event: &Raw<AnyTimelineEvent>,
     ) -> Result<(), MlsError> {
-        let mut guard = self.lock_room(room_id).await?;
-        let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(head) = EventHead::read(event.json().get()) else { return Ok(()) };
-        if head.event_type == COMMIT {
-            self.receive_commit(room, head).await?;
-        }
-        self.try_to_join(room).await
+        again!(async {
+            let mut guard = self.lock_room(room_id).await?;
+            let Some(room) = guard.as_mut() else { return Ok(()) };
+            if head.event_type == COMMIT {
+                self.receive_commit(room, &head).await?;
+            }
+            self.try_to_join(room).await
+        })
     }
 
     /// Takes a commit event, and all that were waiting for it.
     pub(super) async fn receive_commit(
         &self,
         room: &mut Room,
-        head: EventHead,
+        head: &EventHead,
     ) -> Result<(), MlsError> {
         let Some(event_id) = head.event_id.clone() else { return Ok(()) };
         self.transient().has_come(&event_id);
-        match self.receive_one_commit(room, &event_id, &head).await? {
+        match self.receive_one_commit(room, &event_id, head).await? {
             Some(node) => self.take_waiting(room, node).await,
             None => Ok(()),
         }
@@ -634,6 +587,77 @@ impl MlsMachine {
 pub(super) fn raw_event(json: String) -> Option<(String, Raw<AnySyncTimelineEvent>)> {
     let head = EventHead::read(&json)?;
     Some((head.event_type, Raw::from_json(RawValue::from_string(json).ok()?)))
+}
+
+/// Takes a state event at the time `now`; gives what the application is to be told.
+fn apply_state(
+    view: &mut RoomView,
+    room_id: &RoomId,
+    head: &EventHead,
+    now: u64,
+) -> Option<Notice> {
+    let state_key = head.state_key.as_ref()?;
+    if head.event_type == "m.room.member" {
+        let user = OwnedUserId::try_from(state_key.as_str()).ok()?;
+        if let Some(MemberContent { membership }) = head.content() {
+            view.members.insert(user, membership);
+        }
+        return None;
+    }
+    if !state_key.is_empty() {
+        return None;
+    }
+    match head.event_type.as_str() {
+        "m.room.create" => {
+            let content = head.content::<EncryptionContent>()?;
+            view.creator = Some(head.sender.clone());
+            view.power.creators = creators(&head.sender, &content);
+            let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
+            if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                latch(view, &head.sender);
+            }
+        }
+        "m.room.encryption" => {
+            let content = head.content::<EncryptionContent>()?;
+            if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
+                latch(view, &head.sender);
+                view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
+                view.rotation_period_msgs = content.rotation_period_msgs.and_then(|v| v.as_u64());
+                return None;
+            }
+            let known = view.downgraded && view.downgrade_attempt == head.event_id;
+            if view.mls_since.is_none() || known {
+                return None;
+            }
+            view.downgraded = true;
+            view.downgrade_attempt.clone_from(&head.event_id);
+            return Some(Notice::DowngradeAttempt {
+                room_id: room_id.to_owned(),
+                event_id: head.event_id.clone(),
+            });
+        }
+        "m.room.power_levels" => {
+            if let Some(content) = head.content::<PowerLevelsContent>() {
+                content.apply(&mut view.power);
+            }
+        }
+        "m.room.history_visibility" => {
+            if let Some(VisibilityContent { history_visibility }) = head.content() {
+                view.history_visibility = Some(history_visibility);
+            }
+        }
+        GroupEventContent::TYPE => {
+            if let Some(content) = head.content::<GroupEventContent>() {
+                let group = Some((head.sender.clone(), content));
+                if view.group != group {
+                    view.group = group;
+                    view.group_since = now;
+                }
+            }
+        }
+        _ => {}
+    }
+    None
 }
 
 fn latch(view: &mut RoomView, sender: &OwnedUserId) {

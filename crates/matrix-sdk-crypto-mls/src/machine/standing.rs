@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use matrix_dmls::{CommitPlan, Confirmation, Device, Member};
+use matrix_dmls::{CommitPlan, Confirmation, Device, Member, NodeId};
 use ruma::OwnedRoomId;
 use tracing::debug;
 
-use super::{MlsMachine, Room};
+use super::{MlsMachine, Room, again::again, membership::KnownDevices};
 use crate::error::MlsError;
 
 /// How long it takes until the next look when a commit cannot be made now, in milliseconds.
@@ -34,10 +34,11 @@ impl MlsMachine {
             due.map(|(room_id, _)| room_id.clone()).collect()
         };
         for room_id in due {
-            let mut guard = self.lock_room(&room_id).await?;
-            if let Some(room) = guard.as_mut() {
-                self.stand_up_in(room).await?;
-            }
+            again!(async {
+                let mut guard = self.lock_room(&room_id).await?;
+                let Some(room) = guard.as_mut() else { return Ok(()) };
+                self.stand_up_in(room).await
+            })?;
         }
         Ok(())
     }
@@ -96,15 +97,14 @@ impl MlsMachine {
 
     /// The removals that we are to confirm.
     pub(super) async fn confirmations(&self, room: &Room) -> Result<Vec<Confirmation>, MlsError> {
-        let unwanted = self.unwanted(room).await?;
-        if unwanted.is_empty() {
+        let heard = |node: &NodeId| room.commit_times.get(node).copied();
+        let own = self.inner.local.device();
+        // Mostly there is nothing to confirm, whoever is wanted.
+        if room.group.confirmations(own, |_| true, heard).is_empty() {
             return Ok(Vec::new());
         }
-        Ok(room.group.confirmations(
-            self.inner.local.device(),
-            |device| unwanted.contains(device),
-            |node| room.commit_times.get(node).copied(),
-        ))
+        let unwanted = self.unwanted(room).await?;
+        Ok(room.group.confirmations(own, |device| unwanted.contains(device), heard))
     }
 
     /// The devices that a commit below which we could commit removes, and that are to be removed.
@@ -121,11 +121,14 @@ impl MlsMachine {
             return Ok(unwanted);
         }
         let fresh = self.fresh_users().await?;
+        let mut known = KnownDevices::default();
         for member in removed {
             let device = member.device();
             let is_fresh = fresh.contains(&device.user_id);
             if !unwanted.contains(device)
-                && self.is_to_be_removed(room, member, trust.unwrap_or_default(), is_fresh).await?
+                && self
+                    .is_to_be_removed(room, member, trust.unwrap_or_default(), is_fresh, &mut known)
+                    .await?
             {
                 unwanted.insert(device.clone());
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
     OneTimeKeyAlgorithm, OwnedUserId, UInt,
+    api::client::sync::sync_events::DeviceLists,
     events::{AnyToDeviceEvent, StaticEventContent},
     serde::Raw,
 };
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tracing::{instrument, warn};
 
-use super::MlsMachine;
+use super::{MlsMachine, again::again};
 use crate::{
     error::MlsError,
     store::{Changes, HeldWelcome},
@@ -29,6 +30,9 @@ const MAX_HELD_WELCOMES: usize = 32;
 pub struct EncryptionSyncChanges<'a> {
     /// The to-device events.
     pub to_device_events: &'a [Raw<AnyToDeviceEvent>],
+    /// Whose devices have changed. Give them to the `OlmMachine` first: this machine asks it for the
+    /// devices again, and would hear what it has heard before.
+    pub changed_devices: &'a DeviceLists,
     /// How many one-time keys of each algorithm the server has of this device.
     pub one_time_keys_counts: &'a BTreeMap<OneTimeKeyAlgorithm, UInt>,
     /// Of which algorithms the server has an unused fallback key, if it says so.
@@ -56,44 +60,54 @@ impl MlsMachine {
         changes: EncryptionSyncChanges<'_>,
     ) -> Result<(), MlsError> {
         self.note_key_counts(changes.one_time_keys_counts, changes.unused_fallback_keys);
+        if !changes.changed_devices.changed.is_empty() {
+            self.inner.devices.note_change();
+        }
         let mut rooms = BTreeSet::new();
         for event in changes.to_device_events {
             let Some((sender, content)) = welcome(event) else { continue };
-            let room_id = content.room_id.clone();
-            let node = content.epoch;
-            let mut guard = self.lock_room(&room_id).await?;
-            let Some(room) = guard.as_mut() else { continue };
-            if room.group.graph().status(&node) == Some(matrix_dmls::NodeStatus::Entered) {
-                continue;
-            }
             let welcome = HeldWelcome { sender, content, received_at: self.now() };
-            // What can never be used takes nobody's place.
-            if let Err(error) = self.package_for(&welcome).await? {
-                self.report_dropped(room, &welcome, error.to_string());
-                continue;
+            if again!(self.hold(&welcome))? {
+                rooms.insert(welcome.content.room_id);
             }
-            let held = self.inner.store.held_welcomes(&room_id).await?;
-            match held.iter().find(|held| held.content.epoch == node) {
-                // Who comes second does not push out who may have been the true sender.
-                Some(first) if first.sender != welcome.sender => continue,
-                None if held.len() >= MAX_HELD_WELCOMES => {
-                    warn!(%room_id, "Too many Welcomes are held for the room");
-                    continue;
-                }
-                _ => {}
-            }
-            let mut changes = Changes::default();
-            changes.room(&room_id).welcomes.insert(node, Some(welcome));
-            self.save(room, changes).await?;
-            rooms.insert(room_id);
         }
         for room_id in rooms {
-            let mut guard = self.lock_room(&room_id).await?;
-            if let Some(room) = guard.as_mut() {
-                self.try_to_join(room).await?;
-            }
+            again!(async {
+                let mut guard = self.lock_room(&room_id).await?;
+                let Some(room) = guard.as_mut() else { return Ok(()) };
+                self.try_to_join(room).await
+            })?;
         }
         self.erase_by_turns().await
+    }
+
+    /// Keeps a Welcome, unless it is of no use; whether it did.
+    async fn hold(&self, welcome: &HeldWelcome) -> Result<bool, MlsError> {
+        let (room_id, node) = (&welcome.content.room_id, welcome.content.epoch);
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else { return Ok(false) };
+        if room.group.graph().status(&node) == Some(matrix_dmls::NodeStatus::Entered) {
+            return Ok(false);
+        }
+        // What can never be used takes nobody's place.
+        if let Err(error) = self.package_for(welcome).await? {
+            self.report_dropped(room, welcome, error.to_string());
+            return Ok(false);
+        }
+        let held = self.inner.store.held_welcomes(room_id).await?;
+        match held.iter().find(|held| held.content.epoch == node) {
+            // Who comes second does not push out who may have been the true sender.
+            Some(first) if first.sender != welcome.sender => return Ok(false),
+            None if held.len() >= MAX_HELD_WELCOMES => {
+                warn!(%room_id, "Too many Welcomes are held for the room");
+                return Ok(false);
+            }
+            _ => {}
+        }
+        let mut changes = Changes::default();
+        changes.room(room_id).welcomes.insert(node, Some(welcome.clone()));
+        self.save(room, changes).await?;
+        Ok(true)
     }
 }
 

@@ -4,6 +4,7 @@ use matrix_dmls::{GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, 
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
+use super::StoreVersion;
 use crate::{
     room::RoomView,
     types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
@@ -42,7 +43,8 @@ pub struct StoredRoom {
     pub view: RoomView,
     /// Everything of its group, as upserts.
     pub group: GroupChanges,
-    /// By epoch, the generation that our next message gets.
+    /// By epoch, the first generation that is not reserved yet: those below it were used for
+    /// messages of ours, or may have been.
     pub generations: BTreeMap<NodeId, u32>,
     /// By epoch, the event that carries its commit.
     pub commit_events: BTreeMap<NodeId, OwnedEventId>,
@@ -175,6 +177,9 @@ pub struct Changes {
     pub outbox: BTreeMap<OwnedTransactionId, Option<OutboxRequest>>,
     /// Rooms.
     pub rooms: BTreeMap<OwnedRoomId, RoomChanges>,
+    /// The version of the store that the changes were made from. If it is another one by the time
+    /// that they are to be written, nothing is. Without it they are written in any case.
+    pub based_on: Option<StoreVersion>,
 }
 
 /// What one operation changes in one room.
@@ -184,7 +189,7 @@ pub struct RoomChanges {
     pub view: Option<RoomView>,
     /// Its group.
     pub group: GroupChanges,
-    /// Send generations.
+    /// By epoch, the first generation that is not reserved yet.
     pub generations: BTreeMap<NodeId, u32>,
     /// Commits as their events carried them.
     pub commits: BTreeMap<NodeId, Option<StoredCommit>>,
@@ -200,5 +205,88 @@ impl Changes {
     /// The changes of a room, to be added to.
     pub fn room(&mut self, room_id: &ruma::RoomId) -> &mut RoomChanges {
         self.rooms.entry(room_id.to_owned()).or_default()
+    }
+
+    /// Whether these are only notes of messages that were read.
+    ///
+    /// Should such a batch get lost when the power fails, the messages count as unread, and reading
+    /// them again makes the same notes. So a store may leave it to the operating system when it gets
+    /// to the disk (in SQLite, `synchronous = NORMAL`), as long as it is in order with the batches
+    /// before and after it, and survives the end of the process.
+    pub fn is_only_reading(&self) -> bool {
+        let Self { account, key_packages, outbox, rooms, based_on: _ } = self;
+        let nothing_else = account.is_none() && key_packages.is_empty() && outbox.is_empty();
+        nothing_else && !rooms.is_empty() && rooms.values().all(RoomChanges::is_only_reading)
+    }
+}
+
+impl RoomChanges {
+    fn is_only_reading(&self) -> bool {
+        // All fields by name, so that a new one is not forgotten here.
+        let Self { view, group, generations, commits, queued, welcomes, ledger } = self;
+        !ledger.is_empty()
+            && view.is_none()
+            && group.is_empty()
+            && generations.is_empty()
+            && commits.is_empty()
+            && queued.is_empty()
+            && welcomes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId::from_bytes([1; 32]);
+
+    fn reading() -> Changes {
+        let mut changes = Changes { based_on: Some(StoreVersion::new(1)), ..Changes::default() };
+        let key = MessageKey { node: NODE, leaf: 0, generation: 0 };
+        changes.room(ruma::room_id!("!r:example.org")).ledger.insert(key, LedgerEntry::default());
+        changes
+    }
+
+    #[test]
+    fn notes_of_messages_are_only_reading() {
+        assert!(reading().is_only_reading());
+        assert!(!Changes::default().is_only_reading());
+    }
+
+    #[test]
+    fn with_anything_else_it_is_more_than_reading() {
+        let more: [fn(&mut Changes); 8] = [
+            |changes| {
+                changes.outbox.insert("t".into(), None);
+            },
+            |changes| {
+                changes.key_packages.insert(KeyPackageRef::from_bytes([1; 32]), None);
+            },
+            |changes| {
+                changes.room(ruma::room_id!("!other:example.org"));
+            },
+            |changes| in_room(changes).view = Some(RoomView::default()),
+            |changes| {
+                in_room(changes).generations.insert(NODE, 1);
+            },
+            |changes| {
+                in_room(changes).queued.insert(ruma::owned_event_id!("$1"), None);
+            },
+            |changes| {
+                in_room(changes).welcomes.insert(NODE, None);
+            },
+            |changes| {
+                in_room(changes).group.vaults.insert(NODE, None);
+            },
+        ];
+        for (number, more) in more.into_iter().enumerate() {
+            let mut changes = reading();
+            more(&mut changes);
+            assert!(!changes.is_only_reading(), "{number}");
+        }
+    }
+
+    fn in_room(changes: &mut Changes) -> &mut RoomChanges {
+        changes.room(ruma::room_id!("!r:example.org"))
     }
 }

@@ -17,15 +17,15 @@ use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use matrix_dmls::{Group, GroupChanges, KeyPackageRef, Secret, new_key_package};
 use matrix_sdk_crypto::OlmMachine;
-use ruma::{RoomId, events::room::member::MembershipState, room_id, user_id};
+use ruma::{RoomId, events::room::member::MembershipState, room_id, serde::Raw, user_id};
 
 use self::fixtures::{
     account, commit_content, event_id, extension, ledger_entry, local, node, one_of_everything,
     queued, requests, room, stored_commit, view, welcome,
 };
 use super::{
-    Changes, HeldWelcome, MessageKey, MlsStore, QueuedEvent, StoredCommit, StoredKeyPackage,
-    StoredRoom,
+    Changes, HeldWelcome, MessageKey, MlsStore, QueuedEvent, StoreError, StoredCommit,
+    StoredKeyPackage, StoredRoom,
 };
 use crate::{MlsMachine, Verdict, room::RoomView};
 
@@ -33,8 +33,8 @@ use crate::{MlsMachine, Verdict, room::RoomView};
 ///
 /// Needs `async fn get_store(name: &str) -> impl MlsStore` where it is called, which opens a store
 /// of that name: an empty one when a name is used for the first time. With `persistent` a store is
-/// opened again by the same name after it was dropped, and has to have what it had before. Needs
-/// tokio with its macros.
+/// opened again by the same name after it was dropped, and has to have what it had before; it is also
+/// opened twice at the same time, as by two processes. Needs tokio with its macros.
 ///
 /// ```
 /// # use matrix_sdk_crypto_mls::store::{MemoryStore, MlsStore};
@@ -71,6 +71,22 @@ macro_rules! mlsstore_integration_tests {
         }
 
         #[tokio::test]
+        async fn others_writes_are_noticed() {
+            $crate::store::integration_tests::others_writes_are_noticed(|| {
+                get_store("others_writes_are_noticed")
+            })
+            .await;
+        }
+
+        #[tokio::test]
+        async fn two_machines_share_a_store() {
+            $crate::store::integration_tests::two_machines_share_a_store(|| {
+                get_store("two_machines_share_a_store")
+            })
+            .await;
+        }
+
+        #[tokio::test]
         async fn a_machine_goes_on_after_reopening() {
             $crate::store::integration_tests::a_machine_goes_on_after_reopening(|| {
                 get_store("a_machine_goes_on_after_reopening")
@@ -99,7 +115,7 @@ async fn save_group(store: &impl MlsStore, group: GroupChanges) {
     save(store, changes).await;
 }
 
-async fn load_room(store: &impl MlsStore) -> StoredRoom {
+async fn load_room(store: &(impl MlsStore + ?Sized)) -> StoredRoom {
     store.load_room(room()).await.unwrap().expect("there is something of the room")
 }
 
@@ -634,6 +650,89 @@ pub async fn everything_is_there_after_reopening<S: MlsStore, F: Future<Output =
     assert_eq!(store.queued_event_count(room()).await.unwrap(), 0);
     assert!(store.held_welcomes(room()).await.unwrap().is_empty());
     assert_same_group(&store, &group).await;
+}
+
+#[allow(missing_docs)]
+pub async fn others_writes_are_noticed<S: MlsStore, F: Future<Output = S>>(open: impl Fn() -> F) {
+    let (one, two) = (open().await, open().await);
+    let generation = |based_on, next| {
+        let mut changes = Changes { based_on, ..Changes::default() };
+        changes.room(room()).generations.insert(node(1), next);
+        changes
+    };
+    // One's own writes do not count.
+    let at_first = one.version().await.unwrap();
+    save(&one, generation(Some(at_first), 1)).await;
+    save(&one, generation(None, 2)).await;
+    assert_eq!(one.version().await.unwrap(), at_first);
+    // What the other one has loaded since its version is up to date.
+    let based_on = two.version().await.unwrap();
+    assert_eq!(load_room(&two).await.generations[&node(1)], 2);
+    save(&two, generation(Some(based_on), 3)).await;
+    assert_eq!(two.version().await.unwrap(), based_on);
+
+    // The first one's memory is not, whether it has asked for the version since or not.
+    let outdated = one.save_changes(generation(Some(at_first), 3)).await;
+    assert!(matches!(outdated, Err(StoreError::Outdated)), "{outdated:?}");
+    let now = one.version().await.unwrap();
+    assert_ne!(now, at_first);
+    let outdated = one.save_changes(generation(Some(at_first), 4)).await;
+    assert!(matches!(outdated, Err(StoreError::Outdated)), "{outdated:?}");
+    // Nothing was written, and nobody has seen anything of it.
+    assert_eq!(load_room(&one).await.generations[&node(1)], 3);
+    assert_eq!(two.version().await.unwrap(), based_on);
+    save(&one, generation(Some(now), 5)).await;
+    assert_eq!(load_room(&two).await.generations[&node(1)], 5);
+    assert_ne!(two.version().await.unwrap(), based_on);
+    // What is based on nothing is written in any case.
+    save(&two, generation(None, 6)).await;
+    assert_eq!(load_room(&one).await.generations[&node(1)], 6);
+}
+
+/// Two machines of one device, as an application and its notification extension have them.
+#[allow(missing_docs)]
+pub async fn two_machines_share_a_store<S: MlsStore + 'static, F: Future<Output = S>>(
+    open: impl Fn() -> F,
+) {
+    let olm = OlmMachine::new(user_id!("@alice:example.org"), "PHONE".into()).await;
+    let (one, two) = (open().await, open().await);
+    let start = |store| MlsMachine::with_store(olm.clone(), store);
+    let (one, two) = tokio::join!(start(one), start(two));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    // They have one key, whoever has made it.
+    assert_eq!(one.identity(), two.identity());
+    let state = |event_type: &str, state_key: &str, content: serde_json::Value| {
+        let event = serde_json::json!({
+            "type": event_type,
+            "state_key": state_key,
+            "sender": "@alice:example.org",
+            "event_id": format!("${}", event_type.replace('.', "-")),
+            "origin_server_ts": 0,
+            "content": content,
+        });
+        Raw::from_json(serde_json::value::to_raw_value(&event).unwrap())
+    };
+    assert!(!two.is_mls_room(room()).await.unwrap());
+    let algorithm = serde_json::json!({ "algorithm": matrix_dmls::ALGORITHM });
+    let events = [
+        state("m.room.encryption", "", algorithm),
+        state("m.room.member", "@alice:example.org", serde_json::json!({ "membership": "join" })),
+    ];
+    one.receive_room_events(room(), &events, &[]).await.unwrap();
+    // What the other has in memory was made before.
+    assert!(two.is_mls_room(room()).await.unwrap());
+    let topic = [state(
+        "m.room.history_visibility",
+        "",
+        serde_json::json!({
+            "history_visibility": "joined"
+        }),
+    )];
+    two.receive_room_events(room(), &topic, &[]).await.unwrap();
+    let members = [(user_id!("@alice:example.org").to_owned(), MembershipState::Join)];
+    one.set_room_members(room(), members).await.unwrap();
+    let view = load_room(&**two.store()).await.view;
+    assert!(view.members_complete && view.history_visibility.is_some());
 }
 
 #[allow(missing_docs)]

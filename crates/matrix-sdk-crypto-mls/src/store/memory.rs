@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -9,15 +9,24 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedTransactionId, RoomId};
 
 use super::{
     Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest, QueuedEvent, Result,
-    RoomChanges, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+    RoomChanges, StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage,
+    StoredRoom,
 };
 
 /// A store that lives as long as the process. For tests, and for bots that join anew.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Data>);
+pub struct MemoryStore {
+    data: Arc<Mutex<Data>>,
+    /// Which of those that share the data this one is.
+    number: usize,
+}
 
 #[derive(Debug, Default)]
 struct Data {
+    /// How many share the data beside the first one.
+    shared: usize,
+    /// How often each of them has written.
+    writes: BTreeMap<usize, u64>,
     account: Option<StoredAccount>,
     key_packages: BTreeMap<KeyPackageRef, StoredKeyPackage>,
     outbox: BTreeMap<OwnedTransactionId, OutboxRequest>,
@@ -39,9 +48,23 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// Another store on the same data, as another process would have it.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        let mut data = self.data();
+        data.shared += 1;
+        Self { data: Arc::clone(&self.data), number: data.shared }
+    }
+
+    /// How often others have written.
+    fn version_of(&self, data: &Data) -> StoreVersion {
+        let others = data.writes.iter().filter(|(number, _)| **number != self.number);
+        StoreVersion::new(others.map(|(_, writes)| *writes).sum())
+    }
+
     fn data(&self) -> MutexGuard<'_, Data> {
         // Changes are applied without anything that could panic in between.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn in_room<T>(&self, room_id: &RoomId, read: impl FnOnce(&Room) -> T) -> Option<T> {
@@ -163,8 +186,16 @@ impl MlsStore for MemoryStore {
         Ok(self.in_room(room_id, |room| room.ledger.get(key).cloned()).flatten())
     }
 
+    async fn version(&self) -> Result<StoreVersion> {
+        Ok(self.version_of(&self.data()))
+    }
+
     async fn save_changes(&self, changes: Changes) -> Result<()> {
         let mut data = self.data();
+        if changes.based_on.is_some_and(|version| version != self.version_of(&data)) {
+            return Err(StoreError::Outdated);
+        }
+        *data.writes.entry(self.number).or_default() += 1;
         if let Some(account) = changes.account {
             data.account = Some(account);
         }
@@ -198,12 +229,13 @@ mod tests {
         use super::MemoryStore;
         use crate::testing::FaultyStore;
 
-        static STORES: Mutex<BTreeMap<String, Arc<MemoryStore>>> = Mutex::new(BTreeMap::new());
+        static STORES: Mutex<BTreeMap<String, MemoryStore>> = Mutex::new(BTreeMap::new());
 
         #[allow(clippy::unused_async)]
         async fn get_store(name: &str) -> FaultyStore {
             let mut stores = STORES.lock().unwrap();
-            FaultyStore::around(Arc::clone(stores.entry(name.to_owned()).or_default()) as _)
+            let store = stores.entry(name.to_owned()).or_default().shared();
+            FaultyStore::around(Arc::new(store))
         }
 
         crate::mlsstore_integration_tests!(persistent);

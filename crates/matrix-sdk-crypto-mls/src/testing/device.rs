@@ -19,6 +19,7 @@ use ruma::{
 
 use super::{
     clock::TestClock,
+    remote::{Homeserver, RemoteServer},
     server::{Answer, DeviceName, OlmAnswer, SimResponse, SimServer, SimSync},
     store::FaultyStore,
 };
@@ -43,7 +44,7 @@ pub struct SimDevice {
 }
 
 struct Inner {
-    server: SimServer,
+    home: Home,
     name: DeviceName,
     olm: OlmMachine,
     settings: RoomSettings,
@@ -52,6 +53,12 @@ struct Inner {
     mls: Mutex<MlsMachine>,
     without_mls: bool,
     memory: Mutex<Memory>,
+}
+
+/// Where the server is.
+enum Home {
+    Here(SimServer),
+    Remote(RemoteServer),
 }
 
 /// What the application around the machines knows.
@@ -95,7 +102,7 @@ pub enum SimError {
 /// Makes a [`SimDevice`].
 #[derive(Debug)]
 pub struct SimDeviceBuilder {
-    server: SimServer,
+    home: Home,
     name: DeviceName,
     store: Arc<FaultyStore>,
     settings: RoomSettings,
@@ -105,10 +112,34 @@ pub struct SimDeviceBuilder {
 }
 
 impl SimDeviceBuilder {
-    /// Keeps its state in a store.
+    fn new(name: DeviceName, clock: TestClock, home: Home) -> Self {
+        Self {
+            home,
+            name,
+            store: Arc::new(FaultyStore::new()),
+            settings: RoomSettings { trust: RoomTrust::All, ..RoomSettings::default() },
+            clock,
+            olm: None,
+            without_mls: false,
+        }
+    }
+
+    /// A device whose server is in another process. It has a clock of its own.
+    pub(super) fn remote(name: DeviceName, server: RemoteServer) -> Self {
+        Self::new(name, TestClock::default(), Home::Remote(server))
+    }
+
+    /// Keeps its state in a store: any one, with [`FaultyStore::around`].
     #[must_use]
     pub fn store(mut self, store: FaultyStore) -> Self {
         self.store = Arc::new(store);
+        self
+    }
+
+    /// Has this `OlmMachine`, for one that has a store.
+    #[must_use]
+    pub fn olm(mut self, olm: OlmMachine) -> Self {
+        self.olm = Some(olm);
         self
     }
 
@@ -143,7 +174,7 @@ impl SimDeviceBuilder {
 
     /// Logs in and uploads nothing yet.
     pub async fn logs_in_quietly(self) -> SimDevice {
-        let Self { server, name, store, settings, clock, olm, without_mls } = self;
+        let Self { home, name, store, settings, clock, olm, without_mls } = self;
         let olm = match olm {
             Some(olm) => olm,
             None => OlmMachine::new(&name.0, &name.1).await,
@@ -154,9 +185,11 @@ impl SimDeviceBuilder {
             mls = machine(&olm, &store, &settings, &clock).await;
         }
         let mls = mls.expect("the machine starts");
-        server.adds_device(&name);
+        if let Home::Here(server) = &home {
+            server.adds_device(&name);
+        }
         let inner = Inner {
-            server,
+            home,
             name,
             olm,
             settings,
@@ -188,22 +221,32 @@ impl SimServer {
     /// A device of a user, `@name:example.org`.
     pub fn device(&self, user: &str, device_id: &str) -> SimDeviceBuilder {
         let user_id = UserId::parse(format!("@{user}:example.org")).expect("a valid user ID");
-        SimDeviceBuilder {
-            server: self.clone(),
-            name: (user_id, OwnedDeviceId::from(device_id)),
-            store: Arc::new(FaultyStore::new()),
-            settings: RoomSettings { trust: RoomTrust::All, ..RoomSettings::default() },
-            clock: self.clock().clone(),
-            olm: None,
-            without_mls: false,
-        }
+        let name = (user_id, OwnedDeviceId::from(device_id));
+        SimDeviceBuilder::new(name, self.clock().clone(), Home::Here(self.clone()))
     }
 }
 
 impl SimDevice {
-    /// The server.
+    /// The server. Panics if it is in another process.
     pub fn server(&self) -> &SimServer {
-        &self.inner.server
+        match &self.inner.home {
+            Home::Here(server) => server,
+            Home::Remote(_) => panic!("the server of {self:?} is in another process"),
+        }
+    }
+
+    pub(super) fn remote(&self) -> Option<&RemoteServer> {
+        match &self.inner.home {
+            Home::Here(_) => None,
+            Home::Remote(server) => Some(server),
+        }
+    }
+
+    fn home(&self) -> &dyn Homeserver {
+        match &self.inner.home {
+            Home::Here(server) => server,
+            Home::Remote(server) => server,
+        }
     }
 
     /// User and device.
@@ -324,7 +367,7 @@ impl SimDevice {
         let mut progress = false;
         let olm = self.olm();
         for request in olm.outgoing_requests().await.expect("a store in memory works") {
-            let Some(answer) = self.server().answer_olm(self.name(), request.request()) else {
+            let Some(answer) = self.home().answer_olm(self.name(), request.request()) else {
                 continue;
             };
             let id = request.request_id();
@@ -354,7 +397,7 @@ impl SimDevice {
             if unanswered.contains(id) {
                 continue;
             }
-            match self.server().answer(self.name(), &request) {
+            match self.home().answer(self.name(), &request) {
                 Answer::Done(response) => {
                     mls.mark_request_as_sent(id, &response).await?;
                     progress = true;
@@ -409,7 +452,7 @@ impl SimDevice {
     /// When the machine's store fails: try again.
     pub async fn tries_to_sync(&self) -> Result<(), MlsError> {
         let open = self.memory().open_sync.clone();
-        let sync = open.unwrap_or_else(|| Arc::new(self.server().sync(self.name())));
+        let sync = open.unwrap_or_else(|| Arc::new(self.home().sync(self.name())));
         self.memory().open_sync = Some(Arc::clone(&sync));
         self.takes(&sync).await?;
         {
@@ -417,6 +460,7 @@ impl SimDevice {
             memory.open_sync = None;
             memory.last_sync = Some(sync);
         }
+        self.home().has_synced(self.name());
         self.tries_to_pump().await?;
         Ok(())
     }
@@ -468,6 +512,7 @@ impl SimDevice {
     async fn take_to_device(&self, sync: &SimSync) -> Result<(), MlsError> {
         let changes = EncryptionSyncChanges {
             to_device_events: &sync.to_device,
+            changed_devices: &sync.device_lists,
             one_time_keys_counts: &sync.one_time_key_counts,
             unused_fallback_keys: Some(&sync.unused_fallback_keys),
         };
@@ -527,6 +572,15 @@ impl SimDevice {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(server) => server.fmt(f),
+            Self::Remote(server) => server.fmt(f),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub use self::{
     rooms::{RoomOptions, SimEvent},
     sync::{SimRoomSync, SimSync},
 };
+use serde::{Deserialize, Serialize};
+
 use super::{clock::TestClock, rng::SimRng};
 
 /// A user and one of its devices.
@@ -41,7 +43,7 @@ pub struct SimServer {
 }
 
 /// A message that a [`super::SimDevice`] has sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SentMessage {
     /// Its event.
     pub event_id: OwnedEventId,

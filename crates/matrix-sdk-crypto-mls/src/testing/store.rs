@@ -9,7 +9,8 @@ use ruma::{OwnedRoomId, RoomId};
 
 use crate::store::{
     Changes, HeldWelcome, LedgerEntry, MemoryStore, MessageKey, MlsStore, OutboxRequest,
-    QueuedEvent, StoreError, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+    QueuedEvent, StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage,
+    StoredRoom,
 };
 
 /// A store around another one that counts the writes, can fail at one of them, and remembers them
@@ -159,6 +160,10 @@ impl MlsStore for FaultyStore {
         self.inner.ledger_entry(room_id, key).await
     }
 
+    async fn version(&self) -> Result<StoreVersion> {
+        self.inner.version().await
+    }
+
     async fn save_changes(&self, changes: Changes) -> Result<()> {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         // Others get their turn here, as they would with a database.
@@ -169,8 +174,10 @@ impl MlsStore for FaultyStore {
             Some(StoreFault::DeadFrom(nth)) if nth <= attempt => return Err(StoreError::Busy),
             _ => {}
         }
-        self.log().push(changes.clone());
+        // Written again elsewhere, it is based on nothing.
+        let again = Changes { based_on: None, ..changes.clone() };
         self.inner.save_changes(changes).await?;
+        self.log().push(again);
         match fault {
             Some(StoreFault::UnknownAt(nth)) if nth == attempt => Err(StoreError::Busy),
             _ => Ok(()),

@@ -436,6 +436,7 @@ impl Target {
             let to_device = [ruma::serde::Raw::from_json(raw)];
             let changes = crate::EncryptionSyncChanges {
                 to_device_events: &to_device,
+                changed_devices: &Default::default(),
                 one_time_keys_counts: &Default::default(),
                 unused_fallback_keys: None,
             };
@@ -540,6 +541,7 @@ proptest! {
             let to_device = [ruma::serde::Raw::from_json(raw(&event))];
             let changes = crate::EncryptionSyncChanges {
                 to_device_events: &to_device,
+                changed_devices: &Default::default(),
                 one_time_keys_counts: &Default::default(),
                 unused_fallback_keys: None,
             };

@@ -5,7 +5,7 @@ const MIN: usize = 128;
 /// On top of [`MIN`], a cut comes after 512 bytes on average: where these bits of the hash are 0.
 const MASK: u64 = 0x1ff << 48;
 /// And at the latest here.
-const MAX: usize = 4096;
+pub(super) const MAX: usize = 4096;
 
 /// What a byte adds to the rolling hash. Any table does; a store whose pieces were cut with another
 /// one stays readable, it only shares less.

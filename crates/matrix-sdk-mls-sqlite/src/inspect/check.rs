@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt};
 
 use matrix_sdk_crypto_mls::store::{
-    MessageKey, OutboxRequest, StoreError, StoredAccount, StoredCommit, StoredKeyPackage,
+    OutboxRequest, StoreError, StoredAccount, StoredCommit, StoredKeyPackage,
 };
 use serde::de::IgnoredAny;
 use sqlx::SqliteConnection;
@@ -11,7 +11,6 @@ use sqlx::SqliteConnection;
 use crate::{
     error::database,
     load::Reader,
-    save::message_name,
     store::SqliteMlsStore,
     table::{self, Table},
     transaction::RoomKey,
@@ -131,13 +130,7 @@ async fn check_room(
     found.of(table::QUEUED, reader.values::<IgnoredAny>(table::QUEUED, Some(room)).await)?;
     let commits = reader.values::<StoredCommit>(table::COMMIT_EVENT, Some(room)).await;
     found.of(table::COMMIT_EVENT, commits)?;
-    let ledger = reader.values::<(MessageKey, IgnoredAny)>(table::LEDGER, Some(room)).await;
-    for (key, (message, _)) in found.of(table::LEDGER, ledger)?.unwrap_or_default() {
-        if reader.key(table::LEDGER, room, &message_name(&message)) != key {
-            let what = table::LEDGER.named("a row is not where it belongs");
-            found.0.push(Problem::Unreadable(what));
-        }
-    }
+    found.of(table::LEDGER, reader.check_ledger(room).await)?;
     let pieces = reader.pieces(room).await;
     let lists = reader.chunk_lists(room).await;
     if let (Some(pieces), Some(lists)) =

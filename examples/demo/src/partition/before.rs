@@ -1,5 +1,7 @@
 //! Who is there, and the room while all is well.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use matrix_mls_tests::{Federation, MlsDevice, RoomOptions};
 use ruma::{OwnedRoomId, RoomId, UserId};
@@ -31,7 +33,7 @@ pub struct Half {
 }
 
 /// Registers everybody. The first of each half has two devices.
-pub async fn arrive(net: &Federation, step: &mut Step) -> Result<Halves> {
+pub async fn arrive(net: &Federation, stores: &Path, step: &mut Step) -> Result<Halves> {
     let halves =
         [(&net.a, ["Alice", "Bob", "Gina", "Carol"]), (&net.b, ["Dave", "Erin", "Hank", "Frank"])];
     let mut people = Vec::new();
@@ -39,7 +41,7 @@ pub async fn arrive(net: &Federation, step: &mut Step) -> Result<Halves> {
         let mut half = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
             let devices = if number == 0 { 2 } else { 1 };
-            half.push(Person::arrive(http, name, devices).await.context(name)?);
+            half.push(Person::arrive(http, stores, name, devices).await.context(name)?);
         }
         let server = half.first().map(|person| person.user.id().server_name().to_string());
         step.note(format!("{} on {}", names.join(", "), server.unwrap_or_default()));

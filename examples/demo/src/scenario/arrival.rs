@@ -1,5 +1,7 @@
 //! Accounts, devices, and the room.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use matrix_mls_tests::{HttpClient, RoomOptions};
 use matrix_sdk_crypto_mls::dmls::ALGORITHM;
@@ -12,10 +14,10 @@ use crate::{
 };
 
 /// Registers everybody and logs in on all devices.
-pub async fn log_in(http: &HttpClient, step: &mut Step) -> Result<Vec<Person>> {
+pub async fn log_in(http: &HttpClient, stores: &Path, step: &mut Step) -> Result<Vec<Person>> {
     let mut people = Vec::new();
     for (name, devices) in [("Alice", 2), ("Bob", 2), ("Carol", 1)] {
-        let mut person = Person::arrive(http, name, devices).await.context(name)?;
+        let mut person = Person::arrive(http, stores, name, devices).await.context(name)?;
         let labels: Vec<_> = person
             .devices()
             .map(|(label, device)| format!("{label} ({})", device.session.device_id))
@@ -39,6 +41,7 @@ pub async fn log_in(http: &HttpClient, step: &mut Step) -> Result<Vec<Person>> {
             }
         }
     }
+    step.note("each keeps its state in two encrypted databases in a directory of its own");
     step.check(true, "every device is cross-signed by its owner; the room lets in no others")?;
     Ok(people)
 }

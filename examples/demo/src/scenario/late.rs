@@ -1,5 +1,7 @@
 //! Somebody joins when much has been said.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use matrix_mls_tests::HttpClient;
 use matrix_sdk_crypto_mls::DecryptionError;
@@ -12,9 +14,14 @@ use crate::{
 };
 
 /// Dave is invited, joins with two devices, and reads from then on.
-pub async fn join(http: &HttpClient, stage: &mut Stage, step: &mut Step) -> Result<()> {
+pub async fn join(
+    http: &HttpClient,
+    stores: &Path,
+    stage: &mut Stage,
+    step: &mut Step,
+) -> Result<()> {
     let room = stage.room.clone();
-    let mut dave = Person::arrive(http, "Dave", 2).await?;
+    let mut dave = Person::arrive(http, stores, "Dave", 2).await?;
     let id = dave.user.id().to_owned();
     stage.device("Alice", 1)?.invite(&room, &id).await?;
     dave.user.join(&room).await?;

@@ -12,7 +12,7 @@ use super::scenario::{By, Scenario, device};
 pub(super) const DEVICES: [&str; 9] = ["a", "b", "c", "d", "e", "a/2", "b/2", "m/9", "c'"];
 
 /// The same 1,000 cases in every run, nothing written to disk. `PROPTEST_CASES` asks for more.
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     let cases = Config::default().cases.max(1000);
     Config {
         cases,
@@ -25,7 +25,7 @@ pub(super) fn config() -> Config {
 
 /// One commit, in numbers that fit any tree.
 #[derive(Clone, Debug)]
-pub(super) struct Step {
+pub(crate) struct Step {
     parent: usize,
     author: usize,
     target: usize,
@@ -44,7 +44,7 @@ enum Kind {
     Join,
 }
 
-pub(super) fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
     let kind = prop_oneof![
         4 => Just(Kind::Update),
         1 => Just(Kind::Add),
@@ -66,7 +66,7 @@ pub(super) fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Makes a scenario of at most one commit more than there are steps.
-pub(super) fn scenario(steps: &[Step]) -> Scenario {
+pub(crate) fn scenario(steps: &[Step]) -> Scenario {
     let mut scenario = Scenario::new("~: by a +b +c +d +a/2");
     for (number, step) in steps.iter().enumerate() {
         extend(&mut scenario, number, step);

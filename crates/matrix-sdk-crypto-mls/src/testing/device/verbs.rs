@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use ruma::{
-    OwnedDeviceId, OwnedEventId, OwnedUserId, TransactionId,
+    OwnedDeviceId, OwnedEventId, OwnedUserId,
     events::{AnyMessageLikeEventContent, room::member::MembershipState},
+    owned_event_id,
     serde::Raw,
 };
 use serde_json::{Value, json};
@@ -152,20 +153,17 @@ impl SimDevice {
         let encrypted = mls.encrypt_room_event_raw(self.room(), "m.room.message", &raw).await?;
         let readers = self.devices_in_group().await;
         let event: Value = encrypted.content.deserialize_as_unchecked().unwrap();
-        let event_id = self
-            .server()
-            .send_event(self.name(), self.room(), "m.room.encrypted", &TransactionId::new(), event)
-            .map_err(SimError::Refused)?;
-        self.server().note_sent(SentMessage {
-            event_id: event_id.clone(),
+        let message = SentMessage {
+            // The server gives it one.
+            event_id: owned_event_id!("$not-yet"),
             room_id: self.room().to_owned(),
             sender: self.name().clone(),
             text: content.get("body").and_then(Value::as_str).unwrap_or_default().to_owned(),
             node: encrypted.node,
             generation: encrypted.generation,
             readers,
-        });
-        Ok(event_id)
+        };
+        self.home().send_message(self.name(), message, event).map_err(SimError::Refused)
     }
 
     /// Renews its keys.

@@ -2,7 +2,7 @@
 
 use matrix_sdk_crypto::types::requests::AnyOutgoingRequest as OlmRequest;
 use ruma::{
-    OwnedTransactionId,
+    OwnedEventId, OwnedTransactionId, TransactionId,
     api::client::{
         keys::{claim_keys, get_keys, upload_keys, upload_signatures},
         message::send_message_event,
@@ -13,7 +13,13 @@ use ruma::{
 };
 use serde_json::Value;
 
-use super::{Device, DeviceName, SimServer};
+use super::{
+    super::{
+        SentMessage, SimSync,
+        remote::{Homeserver, Request, Response},
+    },
+    Device, DeviceName, SimServer,
+};
 use crate::types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest};
 
 /// The requests of an `MlsMachine`.
@@ -96,7 +102,7 @@ pub(in super::super) enum OlmAnswer {
 
 impl SimServer {
     /// A device logs in.
-    pub(in super::super) fn adds_device(&self, name: &DeviceName) {
+    pub fn adds_device(&self, name: &DeviceName) {
         let mut state = self.state();
         state.devices.insert(name.clone(), Device::default());
         state.show_rooms(name);
@@ -125,31 +131,32 @@ impl SimServer {
         std::mem::take(&mut self.state().device(by).late)
     }
 
-    /// Answers an `OlmMachine`; `None` if the answer gets lost.
-    pub(in super::super) fn answer_olm(
+    /// Answers an `OlmMachine`, whose request has come over a line; `None` if the answer gets lost.
+    pub(in super::super) fn answer_request(
         &self,
         by: &DeviceName,
-        request: &OlmRequest,
-    ) -> Option<OlmAnswer> {
-        Some(match request {
-            OlmRequest::KeysUpload(request) => OlmAnswer::KeysUpload(self.upload_keys(by, request)),
-            OlmRequest::KeysQuery(request) => {
-                OlmAnswer::KeysQuery(self.query_keys(by, &request.device_keys)?)
+        request: Request,
+    ) -> Option<Response> {
+        let answer = match request {
+            Request::KeysUpload { device_keys, one_time_keys, fallback_keys } => {
+                let mut request = upload_keys::v3::Request::new();
+                request.device_keys = device_keys;
+                request.one_time_keys = one_time_keys;
+                request.fallback_keys = fallback_keys;
+                OlmAnswer::KeysUpload(self.upload_keys(by, &request))
             }
-            OlmRequest::KeysClaim(request) => {
-                OlmAnswer::KeysClaim(self.claim_keys(by, &request.one_time_keys))
-            }
-            OlmRequest::ToDeviceRequest(request) => {
-                let event_type = request.event_type.to_string();
-                self.send_to_device(by, &event_type, &request.txn_id, &request.messages);
+            Request::KeysQuery(users) => OlmAnswer::KeysQuery(self.query_keys(by, &users)?),
+            Request::KeysClaim(keys) => OlmAnswer::KeysClaim(self.claim_keys(by, &keys)),
+            Request::ToDevice { event_type, txn_id, messages } => {
+                self.send_to_device(by, &event_type, &txn_id, &messages);
                 OlmAnswer::ToDevice(send_event_to_device::v3::Response::new())
             }
-            OlmRequest::SignatureUpload(_) => {
+            Request::SignatureUpload => {
                 OlmAnswer::SignatureUpload(upload_signatures::v3::Response::new())
             }
-            // In-room verification is nothing to these tests.
-            OlmRequest::RoomMessage(_) => return None,
-        })
+            _ => panic!("not an OlmMachine's request"),
+        };
+        Some(answer.into())
     }
 
     /// Answers an `MlsMachine`.
@@ -218,6 +225,37 @@ impl SimServer {
                 SimResponse::RoomEvent(get_room_event::v3::Response::new(event))
             }
         })
+    }
+}
+
+impl Homeserver for SimServer {
+    fn answer_olm(&self, by: &DeviceName, request: &OlmRequest) -> Option<OlmAnswer> {
+        // In-room verification is nothing to these tests.
+        let request = Request::of_olm(request)?;
+        self.answer_request(by, request).map(Response::into_olm)
+    }
+
+    fn answer(&self, by: &DeviceName, request: &OutgoingRequest) -> Answer {
+        Self::answer(self, by, request)
+    }
+
+    fn sync(&self, by: &DeviceName) -> SimSync {
+        Self::sync(self, by)
+    }
+
+    fn has_synced(&self, _: &DeviceName) {}
+
+    fn send_message(
+        &self,
+        by: &DeviceName,
+        message: SentMessage,
+        content: Value,
+    ) -> Result<OwnedEventId, u16> {
+        let txn_id = TransactionId::new();
+        let event_id =
+            self.send_event(by, &message.room_id, "m.room.encrypted", &txn_id, content)?;
+        self.note_sent(SentMessage { event_id: event_id.clone(), ..message });
+        Ok(event_id)
     }
 }
 

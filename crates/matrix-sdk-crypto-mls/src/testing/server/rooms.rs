@@ -253,7 +253,11 @@ impl SimServer {
     }
 
     /// Changes a user's membership; an HTTP status if `by` may not.
-    pub(crate) fn set_membership(
+    ///
+    /// # Errors
+    ///
+    /// The status with which the server refuses it.
+    pub fn set_membership(
         &self,
         by: &OwnedUserId,
         room_id: &RoomId,

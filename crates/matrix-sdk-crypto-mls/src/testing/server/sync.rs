@@ -9,10 +9,12 @@ use ruma::{
     serde::Raw,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{super::rng::SimRng, Delivery, DeviceName, SimServer, State};
 
 /// What one sync brings: in the types that the machines take.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SimSync {
     /// To-device messages, in order.
     pub to_device: Vec<Raw<AnyToDeviceEvent>>,
@@ -27,7 +29,7 @@ pub struct SimSync {
 }
 
 /// What one sync brings of a room.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SimRoomSync {
     /// The room.
     pub room_id: OwnedRoomId,

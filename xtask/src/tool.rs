@@ -1,0 +1,52 @@
+//! Commands that are programs of their own, so that xtask itself stays quick to build.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    cargo::Workspace,
+    process::{self, Cancel},
+};
+
+/// A program in this workspace.
+#[derive(Debug)]
+pub struct Tool {
+    package: &'static str,
+    binary: &'static str,
+    profile: &'static str,
+    features: &'static str,
+}
+
+/// `cargo xtask bench`: only optimised code is worth measuring.
+pub const BENCH: Tool = Tool {
+    package: "matrix-mls-benchmarks",
+    binary: "matrix-mls-benchmarks",
+    profile: "release",
+    features: "openmls",
+};
+
+/// `cargo xtask store`.
+pub const STORE: Tool =
+    Tool { package: "matrix-mls-store-tool", binary: "mls-store", profile: "dev", features: "" };
+
+/// What is passed on.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What the program itself takes: `--help` lists it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    args: Vec<String>,
+}
+
+impl Tool {
+    /// Builds the program, runs it with these arguments in the current folder, and returns its exit
+    /// code.
+    pub fn run(&self, args: &Args) -> Result<ExitCode> {
+        let workspace = Workspace::load()?;
+        let build = ["--package", self.package, "--profile", self.profile];
+        let build = [&build[..], &["--features", self.features]].concat();
+        let binary = workspace.build_binary(self.binary, &build, &Cancel::default())?;
+        let status = process::run(Command::new(binary).args(&args.args))?;
+        Ok(ExitCode::from(process::exit_code(status)))
+    }
+}
