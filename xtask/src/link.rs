@@ -1,7 +1,7 @@
 //! The network between two servers on this machine, which can be cut.
 //!
-//! In front of each server's federation listener stands a [`Relay`], whose port is in the server's
-//! name: so the other server reaches it through the relay only. A [control](control) port takes
+//! In front of each server's federation listener stands a relay, whose port is in the server's
+//! name: so the other server reaches it through the relay only. A control port takes
 //! the commands. It serves one client at a time, and when that one goes, in whatever way, the link
 //! is whole again: a test that fails does not leave a cut behind.
 
