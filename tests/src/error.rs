@@ -68,6 +68,27 @@ impl HttpError {
     }
 }
 
+/// What the [`Link`](crate::Link) between two homeservers can fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The environment does not say where the two homeservers are: this variable is missing.
+    #[error("{0} is not set; `cargo xtask synapse up --federated` prints what to set")]
+    NoFederation(&'static str),
+    /// The link's control does not answer.
+    #[error("the link's control: {0}")]
+    Io(#[from] std::io::Error),
+    /// The link's control answers something else than it should. Nothing, when it has gone.
+    #[error("the link's control says {0:?}")]
+    Answer(String),
+    /// The servers reach each other although the link is cut.
+    #[error("the link is cut, and the servers reach each other nevertheless")]
+    NotCut,
+    /// The servers do not reach each other although the link is whole.
+    #[error("the link is whole again, and the servers do not reach each other")]
+    NotHealed,
+}
+
 /// What a [`Device`](crate::Device) or an [`Account`](crate::Account) can fail with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,6 +144,12 @@ pub enum DriverError {
     /// The room wanted more requests and syncs than any room should before it could be sent to.
     #[error("{0} was not ready to be sent to after {1} attempts")]
     NeverReady(OwnedRoomId, usize),
+    /// The link between two homeservers failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The members' devices do not come to send in the same epoch.
+    #[error("the devices in {0} stay in different epochs")]
+    Apart(OwnedRoomId),
     /// The user has no such device.
     #[error("{0} has no device number {1}")]
     NoSuchDevice(OwnedUserId, usize),

@@ -52,8 +52,10 @@ mod account;
 mod device;
 mod endpoint;
 mod error;
+mod federation;
 mod home;
 mod http;
+mod link;
 mod mls_device;
 mod outgoing;
 mod room;
@@ -66,10 +68,12 @@ pub use self::{
     account::{Account, Session},
     device::Device,
     endpoint::{Authentication, EndpointPath},
-    error::{DriverError, HttpError},
+    error::{DriverError, HttpError, LinkError},
+    federation::Federation,
     home::Home,
     http::HttpClient,
-    mls_device::{MlsDevice, Sent, StoppedDevice, TimelineEvent},
+    link::{Link, Side},
+    mls_device::{MlsDevice, Sent, StoppedDevice, TimelineEvent, come_together},
     room::{Members, RoomOptions, RoomState},
     sync::{RoomUpdate, SyncUpdate},
     user::{StoppedUser, User},

@@ -25,7 +25,7 @@ use matrix_sdk_crypto_mls::{
 use matrix_sdk_mls_sqlite::SqliteMlsStore;
 use ruma::{OwnedRoomId, RoomId};
 
-pub use self::{send::Sent, stopped::StoppedDevice, timeline::TimelineEvent};
+pub use self::{send::Sent, stopped::StoppedDevice, timeline::TimelineEvent, wait::come_together};
 use crate::{
     account::Session,
     device::Device,

@@ -45,7 +45,9 @@ enum Step {
     Unit,
     /// The tests on a real Synapse pass
     Synapse,
-    /// The demo works
+    /// The tests on two Synapses that are cut off from one another pass
+    Federation,
+    /// The demo works, on one Synapse and on two
     Demo,
 }
 
@@ -77,9 +79,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     eprintln!("\n== summary");
     for Passed { step, time, summaries } in &passed {
-        eprintln!("{:9} passed in {}", step.name(), seconds(*time));
+        eprintln!("{:10} passed in {}", step.name(), seconds(*time));
         for summary in summaries {
-            eprintln!("          {summary}");
+            eprintln!("           {summary}");
         }
     }
     eprintln!("ci: {} steps passed in {}", passed.len(), seconds(begin.elapsed()));
@@ -129,7 +131,16 @@ impl Step {
             Self::Features => check_features(workspace)?,
             Self::Unit => test::unit(workspace, &[], &mut run_tests)?,
             Self::Synapse => test::synapse(workspace, server, &[], &mut run_tests)?,
-            Self::Demo => run_demo(workspace, server)?,
+            Self::Federation if test::can_federate(server) => {
+                test::federation(workspace, server, &[], &mut run_tests)?;
+            }
+            Self::Federation => {}
+            Self::Demo => {
+                run_demo(workspace, &demo::Args::on(server))?;
+                if server.can_federate() {
+                    run_demo(workspace, &demo::Args::on_two(server))?;
+                }
+            }
         }
         Ok(summaries)
     }
@@ -150,12 +161,12 @@ fn check_features(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-fn run_demo(workspace: &Workspace, server: &ServerArgs) -> Result<()> {
+fn run_demo(workspace: &Workspace, args: &demo::Args) -> Result<()> {
     // Built along with the tests, whose dependencies have the same features then.
     let mut build = vec!["--bin", demo::PACKAGE];
     build.extend(["--workspace", "--tests", "--features", test::FEATURES_WITH_SYNAPSE]);
     let build = |cancel: &_| workspace.build_binary(demo::PACKAGE, &build, cancel);
-    match demo::run_built(workspace, &demo::Args::on(server), build)? {
+    match demo::run_built(workspace, args, build)? {
         0 => Ok(()),
         code => bail!("the demo ended with exit code {code}"),
     }

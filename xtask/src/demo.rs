@@ -9,8 +9,9 @@ use anyhow::Result;
 
 use crate::{
     cargo::Workspace,
-    homeserver::{self, ServerArgs},
+    homeserver::{self, Homeserver, ServerArgs},
     process::{self, Cancel},
+    synapse::Federation,
 };
 
 /// The package, and its binary.
@@ -21,6 +22,9 @@ pub const PACKAGE: &str = "matrix-mls-demo";
 pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
+    /// Play on two homeservers that are cut off from one another for a while
+    #[arg(long, conflicts_with_all = ["container", "homeserver"])]
+    partition: bool,
     /// Have the demo print JSON; nothing else goes to standard output
     #[arg(long)]
     json: bool,
@@ -39,6 +43,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
+/// What the demo runs on.
+#[expect(dead_code, reason = "held until the demo has ended")]
+enum Servers {
+    One(Homeserver),
+    Two(Federation),
+}
+
 /// Runs the demo as built by `build`.
 pub fn run_built(
     workspace: &Workspace,
@@ -46,9 +57,19 @@ pub fn run_built(
     build: impl FnOnce(&Cancel) -> Result<PathBuf>,
 ) -> Result<u8> {
     let dir = workspace.synapse_dir();
-    let (server, binary) = homeserver::start_during(&args.server, &dir, build)?;
-    let mut demo = Command::new(binary);
-    demo.args(["--homeserver", &server.url()]);
+    // Whatever was started is stopped when this function ends.
+    let (_servers, mut demo) = if args.partition {
+        let (federation, binary) =
+            homeserver::start_federation_during(args.server.keep, &dir, build)?;
+        let mut demo = Command::new(binary);
+        demo.arg("--partition").envs(federation.environment());
+        (Servers::Two(federation), demo)
+    } else {
+        let (server, binary) = homeserver::start_during(&args.server, &dir, build)?;
+        let mut demo = Command::new(binary);
+        demo.args(["--homeserver", &server.url()]);
+        (Servers::One(server), demo)
+    };
     if args.json {
         demo.arg("--json");
     }
@@ -60,5 +81,10 @@ impl Args {
     /// The demo with its defaults, on such a homeserver.
     pub fn on(server: &ServerArgs) -> Self {
         Self { server: server.clone(), ..Self::default() }
+    }
+
+    /// The demo on two servers.
+    pub fn on_two(server: &ServerArgs) -> Self {
+        Self { partition: true, ..Self::on(server) }
     }
 }

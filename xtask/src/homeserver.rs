@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     process::Cancel,
-    synapse::{self, Options, Synapse},
+    synapse::{self, Federation, Options, Synapse},
 };
 
 /// Which homeserver to use. By default, a Synapse is installed from PyPI and started.
@@ -39,6 +39,13 @@ pub enum Homeserver {
     },
     /// Our own.
     Own(Synapse),
+}
+
+impl ServerArgs {
+    /// Whether it is a Synapse of our own outside a container, and so can have another one beside it.
+    pub fn can_federate(&self) -> bool {
+        !self.container && self.homeserver.is_none()
+    }
 }
 
 impl Homeserver {
@@ -76,17 +83,32 @@ pub fn start_during<T>(
     dir: &Path,
     work: impl FnOnce(&Cancel) -> Result<T>,
 ) -> Result<(Homeserver, T)> {
+    at_once(|cancel| Homeserver::start(args, dir, cancel).context("no homeserver"), work)
+}
+
+/// The same with two homeservers that federate.
+pub fn start_federation_during<T>(
+    keep: bool,
+    dir: &Path,
+    work: impl FnOnce(&Cancel) -> Result<T>,
+) -> Result<(Federation, T)> {
+    let options = Options { container: false, keep, background: false };
+    at_once(|cancel| Federation::start(dir, options, cancel).context("no federation"), work)
+}
+
+fn at_once<S: Send, T>(
+    start: impl FnOnce(&Cancel) -> Result<S> + Send,
+    work: impl FnOnce(&Cancel) -> Result<T>,
+) -> Result<(S, T)> {
     let cancel = Cancel::default();
     // Whether an error came first: the other one is but its consequence.
     let is_cause = |error| (error, cancel.cancel());
     thread::scope(|scope| {
-        let server = scope.spawn(|| {
-            Homeserver::start(args, dir, &cancel).context("no homeserver").map_err(is_cause)
-        });
+        let started = scope.spawn(|| start(&cancel).map_err(is_cause));
         let done = work(&cancel).map_err(is_cause);
-        let server = server.join().map_err(|_| anyhow!("the start of Synapse panicked"))?;
-        match (server, done) {
-            (Ok(server), Ok(done)) => Ok((server, done)),
+        let started = started.join().map_err(|_| anyhow!("the start of Synapse panicked"))?;
+        match (started, done) {
+            (Ok(started), Ok(done)) => Ok((started, done)),
             (Err((error, true)), _) | (_, Err((error, _))) | (Err((error, _)), _) => Err(error),
         }
     })

@@ -10,16 +10,28 @@ use anyhow::{Context, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A port of the loopback interface that was free a moment ago. Another process may take it before
-/// it is used, so the caller must be ready to try again.
-pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
+/// Ports of the loopback interface that were free a moment ago. Another process may take them before
+/// they are used, so the caller must be ready to try again.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let mut ports = [0; N];
+    // All are held until the last is known, so that none comes twice.
+    let mut listeners = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Whether a GET of this path on this machine is answered with 200.
 pub fn answers(port: u16, path: &str) -> bool {
-    status_line(port, path).is_ok_and(|line| is_ok(&line))
+    status(port, path) == Some(200)
+}
+
+/// The status of the answer to a GET of this path on this machine; none without an answer.
+pub fn status(port: u16, path: &str) -> Option<u16> {
+    parse_status(&status_line(port, path).ok()?)
 }
 
 fn status_line(port: u16, path: &str) -> std::io::Result<String> {
@@ -34,10 +46,10 @@ fn status_line(port: u16, path: &str) -> std::io::Result<String> {
     Ok(line)
 }
 
-fn is_ok(status_line: &str) -> bool {
+fn parse_status(status_line: &str) -> Option<u16> {
     let mut words = status_line.split_ascii_whitespace();
-    words.next().is_some_and(|version| version.starts_with("HTTP/1."))
-        && words.next() == Some("200")
+    words.next().filter(|version| version.starts_with("HTTP/1."))?;
+    words.next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -47,16 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_free_port_can_be_bound() {
-        let port = free_port().unwrap();
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    fn free_ports_can_be_bound_and_are_different() {
+        let [one, two] = free_ports().unwrap();
+        let _one = TcpListener::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
+        let _two = TcpListener::bind((Ipv4Addr::LOCALHOST, two)).unwrap();
     }
 
     #[test]
-    fn only_200_is_an_answer() {
-        assert!(is_ok("HTTP/1.1 200 OK\r\n"));
-        assert!(!is_ok("HTTP/1.1 503 200\r\n"));
-        assert!(!is_ok(""));
+    fn the_status_of_an_answer_is_read() {
+        assert_eq!(parse_status("HTTP/1.1 200 OK\r\n"), Some(200));
+        assert_eq!(parse_status("HTTP/1.1 503 200\r\n"), Some(503));
+        assert_eq!(parse_status("SSH-2.0 200"), None);
+        assert_eq!(parse_status(""), None);
     }
 
     #[test]

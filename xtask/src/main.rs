@@ -9,6 +9,7 @@ mod demo;
 mod files;
 mod homeserver;
 mod http;
+mod link;
 mod process;
 mod progress;
 mod synapse;
@@ -37,7 +38,7 @@ enum Verb {
     Test(test::Args),
     /// Run every check that a change must pass
     Ci(ci::Args),
-    /// Start a Synapse in the background, or stop it
+    /// Start a Synapse (or two that federate) in the background, or stop it
     #[command(subcommand)]
     Synapse(synapse::Verb),
     /// Measure what the machine and its store cost: `store [--devices N] [--json] [--strict]`

@@ -7,13 +7,14 @@
 
 mod config;
 mod engine;
+mod federation;
 mod folder;
 mod state;
 mod verb;
 
 use std::{
     os::unix::process::CommandExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use anyhow::{Context, Result, bail};
 
 pub use self::{
     config::SERVER_NAME,
+    federation::Federation,
     verb::{Verb, run},
 };
 use self::{
@@ -42,6 +44,8 @@ use crate::{
 pub const VERSION: &str = "1.163.2";
 
 const SUPERVISE: &str = include_str!("synapse/supervise.py");
+
+const CERTIFY: &str = include_str!("synapse/certificate.py");
 
 /// What Synapse and its launcher print, beside what Synapse logs.
 const CONSOLE: &str = "console.log";
@@ -65,27 +69,54 @@ pub struct Options {
     pub background: bool,
 }
 
+/// What a Synapse needs to know to federate with another one.
+#[derive(Debug)]
+pub struct Peering {
+    /// Its own name.
+    pub name: String,
+    /// The other one's.
+    pub peer: String,
+}
+
 /// A running Synapse, which is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Synapse {
     child: Child,
-    port: u16,
+    ports: Ports,
     engine: Option<Engine>,
     folder: Folder,
     detached: bool,
+}
+
+/// What a Synapse listens on.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    client: u16,
+    /// For other servers; of no use to one that is alone.
+    federation: u16,
 }
 
 impl Synapse {
     /// Installs Synapse if it is not there yet, starts one, and waits until it answers.
     /// `dir` is where all that goes.
     pub fn start(dir: &Path, options: Options, cancel: &Cancel) -> Result<Self> {
+        Self::start_with(dir, options, None, cancel)
+    }
+
+    /// The same, with another one to federate with if `peering` says so.
+    fn start_with(
+        dir: &Path,
+        options: Options,
+        peering: Option<&Peering>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         venv::require_python()?;
         let background = State::load(&dir.join(verb::STATE)).ok().flatten();
         Folder::clean(dir, background.as_ref().map(|state| &*state.folder))?;
         let source = Source::find(dir, options.container, cancel)?;
         let mut attempt = 1;
         loop {
-            let mut synapse = Self::launch(dir, &source, options, cancel)?;
+            let mut synapse = Self::launch(dir, &source, options, peering, cancel)?;
             match synapse.wait_until_ready(cancel) {
                 Ok(()) => return Ok(synapse),
                 Err(_) if synapse.lost_its_port() && attempt < ATTEMPTS => attempt += 1,
@@ -96,7 +127,7 @@ impl Synapse {
 
     /// Where clients find it.
     pub fn url(&self) -> String {
-        url(self.port)
+        url(self.ports.client)
     }
 
     /// Lets it live on, and returns what is needed to stop it later.
@@ -106,21 +137,28 @@ impl Synapse {
         self.folder.keep();
         State {
             pid: self.child.id(),
-            port: self.port,
+            port: self.ports.client,
             folder: self.folder.path().to_owned(),
             engine: self.engine.as_ref().map(|engine| engine.name().to_owned()),
             keep,
         }
     }
 
-    fn launch(dir: &Path, source: &Source, options: Options, cancel: &Cancel) -> Result<Self> {
+    fn launch(
+        dir: &Path,
+        source: &Source,
+        options: Options,
+        peering: Option<&Peering>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
         let mut folder = Folder::create(dir)?;
         if options.keep {
             folder.keep_for_good()?;
             eprintln!("The data of Synapse will stay in {}", folder.path().display());
         }
-        let port = http::free_port()?;
-        let synapse = source.prepare(folder.path(), port, cancel)?;
+        let [client, federation] = http::free_ports()?;
+        let ports = Ports { client, federation };
+        let synapse = source.prepare(folder.path(), ports, peering, cancel)?;
         let console = files::create(&folder.path().join(CONSOLE))?;
         let mut command = if options.background { synapse } else { supervised(&synapse) };
         let child = command
@@ -131,14 +169,14 @@ impl Synapse {
             .spawn()
             .with_context(|| format!("cannot run `{}`", process::display(&command)))?;
         let engine = source.engine().cloned();
-        Ok(Self { child, port, engine, folder, detached: false })
+        Ok(Self { child, ports, engine, folder, detached: false })
     }
 
     fn wait_until_ready(&mut self, cancel: &Cancel) -> Result<()> {
         let place = if self.engine.is_some() { " in a container" } else { "" };
         let progress = Progress::start_in_background(&format!("Starting Synapse {VERSION}{place}"));
         let begin = Instant::now();
-        while !http::answers(self.port, "/_matrix/client/versions") {
+        while !http::answers(self.ports.client, "/_matrix/client/versions") {
             cancel.check()?;
             if let Some(status) = self.child.try_wait()? {
                 bail!("Synapse ended at once ({status})\n{}", self.logs());
@@ -203,13 +241,34 @@ impl Source {
     }
 
     /// Writes the configuration to the data folder, and returns the command that runs Synapse.
-    fn prepare(&self, folder: &Path, port: u16, cancel: &Cancel) -> Result<Command> {
+    fn prepare(
+        &self,
+        folder: &Path,
+        ports: Ports,
+        peering: Option<&Peering>,
+        cancel: &Cancel,
+    ) -> Result<Command> {
+        let Ports { client: port, federation } = ports;
         let venv = match self {
             Self::Package(venv) => venv,
+            Self::Image(_) if peering.is_some() => {
+                bail!("a Synapse in a container does not reach another one on this machine")
+            }
             Self::Image(engine) => return engine.prepare(folder, port, cancel),
         };
-        let settings =
-            Settings { data: folder.to_owned(), bind: "127.0.0.1", port, public_port: port };
+        let mut settings = Settings {
+            data: folder.to_owned(),
+            bind: "127.0.0.1",
+            port,
+            public_port: port,
+            federation: None,
+        };
+        let name = peering.map_or(SERVER_NAME, |peering| &peering.name);
+        if let Some(Peering { peer, .. }) = peering {
+            let (certificate, key) = certify(venv, folder)?;
+            let (port, peer) = (federation, peer.clone());
+            settings.federation = Some(config::Federation { port, peer, certificate, key });
+        }
         settings.write(folder)?;
 
         let homeserver = || {
@@ -218,7 +277,7 @@ impl Source {
             command
         };
         let mut generate = homeserver();
-        generate.args(["--server-name", SERVER_NAME, "--report-stats=no", "--generate-config"]);
+        generate.args(["--server-name", name, "--report-stats=no", "--generate-config"]);
         generate.arg("--config-path").arg(folder.join(GENERATED));
         generate.arg("--data-directory").arg(folder);
         self::generate(&mut generate, folder, cancel)?;
@@ -227,6 +286,15 @@ impl Source {
         run.arg("-c").arg(folder.join(GENERATED)).arg("-c").arg(folder.join(OVERRIDES));
         Ok(run)
     }
+}
+
+/// Makes a certificate in this folder, and says where it is and where its key is.
+fn certify(venv: &Venv, folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let mut command = Command::new(venv.program("python"));
+    command.args(["-c", CERTIFY]).arg(&certificate).arg(&key);
+    process::output(&mut command).context("no certificate for the federation")?;
+    Ok((certificate, key))
 }
 
 /// Runs a command that generates Synapse's configuration and keys.

@@ -1,36 +1,44 @@
-//! `cargo xtask test`: the tests that need nothing, and those that need a homeserver.
+//! `cargo xtask test`: the tests that need nothing, those that need a homeserver, and those that need
+//! two of them.
 
 use std::{process::Command, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     cargo::Workspace,
     homeserver::{self, ServerArgs},
-    process,
+    process::{self, Cancel},
     progress::seconds,
 };
 
 /// The package with the tests that need a homeserver.
 const PACKAGE: &str = "matrix-mls-tests";
 
+/// Those of its tests that need two that federate.
+const FEDERATION: &str = "federation";
+
 /// What the crates offer to tests.
 const FEATURES: &str = "testing";
 
-/// The same, with the tests that need a homeserver. The whole workspace is built with them, because
+/// The same, with the tests that need homeservers. The whole workspace is built with them, because
 /// building that one package alone would choose other features of the dependencies, and so build
 /// much of them a second time.
-pub const FEATURES_WITH_SYNAPSE: &str = "testing,matrix-mls-tests/synapse";
+pub const FEATURES_WITH_SYNAPSE: &str =
+    "testing,matrix-mls-tests/synapse,matrix-mls-tests/federation";
 
 /// Which tests to run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only the tests that need no homeserver
-    #[arg(long, conflicts_with = "synapse")]
+    #[arg(long)]
     unit: bool,
     /// Only the tests that need a homeserver
-    #[arg(long)]
+    #[arg(long, conflicts_with = "unit")]
     synapse: bool,
+    /// Only the tests that need two homeservers
+    #[arg(long, conflicts_with_all = ["unit", "synapse"])]
+    federation: bool,
     #[command(flatten)]
     server: ServerArgs,
     /// Only the tests whose names contain this
@@ -45,13 +53,18 @@ pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::load()?;
     let begin = Instant::now();
     let mut passed = Vec::new();
-    if !args.synapse {
+    let all = !(args.unit || args.synapse || args.federation);
+    if all || args.unit {
         unit(&workspace, &args.filters, &mut process::check)?;
         passed.push(if args.filters.is_empty() { "unit and doc tests" } else { "unit tests" });
     }
-    if !args.unit {
+    if all || args.synapse {
         synapse(&workspace, &args.server, &args.filters, &mut process::check)?;
         passed.push("Synapse tests");
+    }
+    if args.federation || (all && can_federate(&args.server)) {
+        federation(&workspace, &args.server, &args.filters, &mut process::check)?;
+        passed.push("federation tests");
     }
     eprintln!("test: {} passed in {}", passed.join(", "), seconds(begin.elapsed()));
     Ok(())
@@ -81,28 +94,85 @@ pub fn synapse(
     filters: &[String],
     run: Runner<'_>,
 ) -> Result<()> {
+    let (server, mut tests) =
+        homeserver::start_during(server, &workspace.synapse_dir(), |cancel| {
+            built(workspace, Servers::One, filters, cancel)
+        })?;
+    tests.env("MLS_TEST_HOMESERVER", server.url());
+    tests.env("MLS_TEST_SERVER_NAME", server.server_name());
+    run(&mut tests)
+}
+
+/// Whether two servers can be started. Says why if not.
+pub fn can_federate(server: &ServerArgs) -> bool {
+    let can = server.can_federate();
+    if !can {
+        eprintln!(
+            "The tests on two homeservers are left out: they start their own, without a container"
+        );
+    }
+    can
+}
+
+/// Runs the tests that need two homeservers, which are started while they are built.
+pub fn federation(
+    workspace: &Workspace,
+    server: &ServerArgs,
+    filters: &[String],
+    run: Runner<'_>,
+) -> Result<()> {
+    if !server.can_federate() {
+        bail!("two homeservers can only be our own, without a container");
+    }
+    let dir = workspace.synapse_dir();
+    let (federation, mut tests) =
+        homeserver::start_federation_during(server.keep, &dir, |cancel| {
+            built(workspace, Servers::Two, filters, cancel)
+        })?;
+    run(tests.envs(federation.environment()))
+}
+
+/// What some tests need.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Servers {
+    One,
+    Two,
+}
+
+/// Builds the tests that need homeservers, and returns the command that runs them.
+fn built(
+    workspace: &Workspace,
+    servers: Servers,
+    filters: &[String],
+    cancel: &Cancel,
+) -> Result<Command> {
     let has_nextest = workspace.has_subcommand("nextest");
     let tests = || {
         if has_nextest {
             let mut tests = nextest(workspace, FEATURES_WITH_SYNAPSE, filters);
-            tests.args(["--filterset", &format!("package({PACKAGE})")]);
+            let those = match servers {
+                Servers::One => format!("package({PACKAGE}) - binary_id({PACKAGE}::{FEDERATION})"),
+                Servers::Two => format!("binary_id({PACKAGE}::{FEDERATION})"),
+            };
+            tests.args(["--filterset", &those]);
             tests
         } else {
-            let mut tests = cargo_test(workspace, "synapse");
-            tests.args(["--package", PACKAGE, "--lib", "--tests"]);
+            let feature = if servers == Servers::One { "synapse" } else { FEDERATION };
+            let mut tests = cargo_test(workspace, feature);
+            tests.args(["--package", PACKAGE]);
+            tests.args(match servers {
+                Servers::One => &["--lib", "--tests"][..],
+                Servers::Two => &["--test", FEDERATION],
+            });
             tests
         }
     };
-    let (server, ()) = homeserver::start_during(server, &workspace.synapse_dir(), |cancel| {
-        process::check_until(tests().arg("--no-run"), cancel)
-    })?;
+    process::check_until(tests().arg("--no-run"), cancel)?;
     let mut tests = tests();
     if !has_nextest {
         tests.arg("--").args(filters);
     }
-    tests.env("MLS_TEST_HOMESERVER", server.url());
-    tests.env("MLS_TEST_SERVER_NAME", server.server_name());
-    run(&mut tests)
+    Ok(tests)
 }
 
 /// A failing test fails: neither runner tries again (`.config/nextest.toml`).

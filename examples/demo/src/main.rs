@@ -1,6 +1,7 @@
 //! Several people with several devices each talk in an MLS room on a real homeserver, and every
 //! claim on the way is checked.
 
+mod partition;
 mod report;
 mod scenario;
 mod stage;
@@ -8,7 +9,7 @@ mod stage;
 use std::{io, path::Path, process::ExitCode};
 
 use clap::Parser;
-use matrix_mls_tests::HttpClient;
+use matrix_mls_tests::{Federation, HttpClient};
 
 use crate::report::{Form, Report};
 
@@ -17,8 +18,17 @@ use crate::report::{Form, Report};
 #[command(version)]
 struct Args {
     /// The homeserver, which must let anybody register
-    #[arg(long, env = "MLS_DEMO_HOMESERVER", value_name = "URL")]
-    homeserver: String,
+    #[arg(
+        long,
+        env = "MLS_DEMO_HOMESERVER",
+        value_name = "URL",
+        required_unless_present = "partition"
+    )]
+    homeserver: Option<String>,
+    /// Play on two homeservers that are cut off from one another for a while. They and the link
+    /// between them are those in MLS_TEST_FEDERATION_A, _B and _CONTROL
+    #[arg(long)]
+    partition: bool,
     /// Print one JSON document on standard output, and what happens meanwhile on standard error
     #[arg(long)]
     json: bool,
@@ -39,7 +49,11 @@ fn main() -> ExitCode {
 /// Plays, reports, and leaves nothing behind. Gives whether all went well.
 fn play(args: &Args) -> io::Result<bool> {
     let form = if args.json { Form::Json } else { Form::Text };
-    let mut report = Report::new(&args.homeserver, form);
+    let place = match &args.homeserver {
+        Some(url) if !args.partition => url,
+        _ => "two homeservers",
+    };
+    let mut report = Report::new(place, form);
     let stores = tempfile::Builder::new().prefix("matrix-mls-demo-").tempdir()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
@@ -55,7 +69,23 @@ fn play(args: &Args) -> io::Result<bool> {
 }
 
 async fn run(args: &Args, stores: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let http = HttpClient::connect(args.homeserver.trim_end_matches('/')).await?;
+    if args.partition {
+        let mut net = Federation::from_env().await?;
+        report.count(&net.a.wire_log);
+        return partition::play(&mut net, stores, report).await;
+    }
+    let url = args.homeserver.as_deref().unwrap_or_default();
+    let http = HttpClient::connect(url.trim_end_matches('/')).await?;
     report.count(&http.wire_log);
     scenario::play(&http, stores, report).await
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
 }

@@ -26,7 +26,8 @@ impl MlsDevice {
             self.device.pump().await?;
             let requests = self.mls.outgoing_requests().await?;
             if requests.is_empty() {
-                return self.take_notices().await;
+                self.take_notices().await?;
+                return self.look_again().await;
             }
             for request in &requests {
                 self.send_mls_request(request).await?;

@@ -6,7 +6,11 @@ use matrix_sdk_crypto_mls::EncryptionSyncChanges;
 use ruma::{
     OwnedUserId, RoomId,
     api::client::membership::get_member_events,
-    events::room::member::{MembershipState, RoomMemberEventContent},
+    events::{
+        AnySyncStateEvent,
+        room::member::{MembershipState, RoomMemberEventContent},
+    },
+    serde::Raw,
 };
 
 use super::MlsDevice;
@@ -14,6 +18,9 @@ use crate::{
     error::DriverError,
     sync::{RoomUpdate, SyncUpdate},
 };
+
+/// The type of events about members.
+const MEMBER: &str = "m.room.member";
 
 impl MlsDevice {
     /// Syncs once, waiting up to `timeout` for something new, and decrypts what came.
@@ -52,7 +59,7 @@ impl MlsDevice {
     pub async fn receive_rooms(&mut self, update: &SyncUpdate) -> Result<(), DriverError> {
         for (room, news) in &update.joined {
             self.mls.receive_room_events(room, &news.state, &news.timeline).await?;
-            self.complete_members(room, news, &update.next_batch).await?;
+            self.complete_members(room, news).await?;
         }
         for (room, news) in &update.left {
             self.mls.receive_room_events(room, &news.state, &news.timeline).await?;
@@ -61,25 +68,34 @@ impl MlsDevice {
         Ok(())
     }
 
-    /// Asks for everybody's membership when sync may have left some out. The server loads members
-    /// lazily, and the machine removes only those of whom it knows that they are gone.
+    /// Asks for everybody's membership when sync may have left some out or got it wrong. The server
+    /// loads members lazily, and the machine removes only those of whom it knows that they are gone.
+    ///
+    /// What a sync says of members *before* its timeline is the state there, and when two servers
+    /// have been cut off from one another, that is the state on the other server's side: it brings
+    /// those back who were removed on ours. So it is not believed, and for the same reason the server
+    /// is asked for the members now, not for those at the end of the timeline.
     async fn complete_members(
         &mut self,
         room: &RoomId,
         news: &RoomUpdate,
-        at: &str,
     ) -> Result<(), DriverError> {
-        if self.complete.contains(room) && !news.limited {
+        let tells_of_members = |event: &Raw<AnySyncStateEvent>| {
+            event.get_field::<String>("type").is_ok_and(|name| name.as_deref() == Some(MEMBER))
+        };
+        let is_certain = !news.limited && !news.state.iter().any(tells_of_members);
+        if self.complete.contains(room) && is_certain {
             return Ok(());
         }
-        let mut request = get_member_events::v3::Request::new(room.to_owned());
-        // As of this sync: what has happened since comes with the next one.
-        request.at = Some(at.to_owned());
+        let request = get_member_events::v3::Request::new(room.to_owned());
         let mut members: Vec<(OwnedUserId, MembershipState)> = Vec::new();
         for event in self.device.http.send(request).await?.chunk {
             let user = event.get_field::<OwnedUserId>("state_key")?;
             let content = event.get_field::<RoomMemberEventContent>("content")?;
             members.extend(user.zip(content.map(|content| content.membership)));
+        }
+        if let Some(seen) = self.device.rooms.get_mut(room) {
+            seen.memberships = members.iter().cloned().collect();
         }
         self.mls.set_room_members(room, members).await?;
         self.complete.insert(room.to_owned());

@@ -1,6 +1,6 @@
 //! Messages: every one ends up decrypted, or with a reason why not.
 
-use matrix_sdk_crypto_mls::{DecryptedRoomEvent, DecryptionError};
+use matrix_sdk_crypto_mls::{DecryptedRoomEvent, DecryptionError, Verdict};
 use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, events::AnySyncTimelineEvent, serde::Raw};
 use serde_json::Value;
 
@@ -67,6 +67,24 @@ impl MlsDevice {
                     self.show(room, event).await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Decrypts again what came from devices that were not known then: a device and its first message
+    /// can come with the same sync, before anybody has asked for the device's keys.
+    pub(super) async fn look_again(&mut self) -> Result<(), DriverError> {
+        let is_unknown = |event: &TimelineEvent| {
+            let verdict = event.result.as_ref().ok().map(|event| event.encryption_info.verdict);
+            verdict == Some(Verdict::UnknownDevice)
+        };
+        let mut unknown = Vec::new();
+        for (room, timeline) in &self.timelines {
+            let events = timeline.iter().filter(|event| is_unknown(event));
+            unknown.extend(events.map(|event| (room.clone(), event.raw.clone())));
+        }
+        for (room, event) in unknown {
+            self.show(&room, &event).await?;
         }
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Waiting for something that comes with a sync, but not for ever.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use matrix_sdk_crypto_mls::dmls::NodeId;
 use ruma::{DeviceId, EventId, RoomId, UserId};
@@ -13,6 +16,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long one sync waits.
 const LONG_POLL: Duration = Duration::from_secs(5);
+
+/// Syncs all devices until they send in the same epoch, which is returned.
+pub async fn come_together(
+    devices: &mut [&mut MlsDevice],
+    room: &RoomId,
+) -> Result<NodeId, DriverError> {
+    let begin = Instant::now();
+    loop {
+        let mut tips = BTreeSet::new();
+        for device in devices.iter_mut() {
+            device.sync(Duration::ZERO).await?;
+            tips.insert(device.status(room).await?.map(|status| status.node));
+        }
+        if let (Some(Some(tip)), None) = (tips.pop_first(), tips.pop_first()) {
+            return Ok(tip);
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(DriverError::Apart(room.to_owned()));
+        }
+    }
+}
 
 impl MlsDevice {
     /// Syncs until a condition holds. `what` is waited for: it is what the error says.

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::files;
 
-/// The server name of every Synapse that we start.
+/// The server name of a Synapse that is alone.
 pub const SERVER_NAME: &str = "localhost";
 
 /// The generated file, to which the others are relative.
@@ -61,6 +61,21 @@ pub struct Settings {
     pub port: u16,
     /// The port that clients connect to.
     pub public_port: u16,
+    /// How it reaches another server; without, nothing leaves this machine and nothing comes in.
+    pub federation: Option<Federation>,
+}
+
+/// What a Synapse needs to federate with one other, on the same machine.
+#[derive(Debug)]
+pub struct Federation {
+    /// The port that it listens on for the other server.
+    pub port: u16,
+    /// The other server's name.
+    pub peer: String,
+    /// The certificate of that port. Nobody verifies it, but federation goes over TLS only.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -73,6 +88,9 @@ impl Settings {
     fn overrides(&self) -> String {
         let Self { bind, port, public_port, .. } = self;
         let log_config = quote(&self.data.join(LOG_CONFIG));
+        let federation = self.federation.as_ref();
+        let listener = federation.map(|federation| federation.listener(bind)).unwrap_or_default();
+        let federation = federation.map_or_else(|| NO_FEDERATION.to_owned(), Federation::settings);
         let limits = rate_limits(&RATE_LIMITS);
         format!(
             "\
@@ -83,7 +101,7 @@ listeners:
     bind_addresses: ['{bind}']
     resources:
       - names: [client]
-public_baseurl: 'http://127.0.0.1:{public_port}/'
+{listener}public_baseurl: 'http://127.0.0.1:{public_port}/'
 log_config: {log_config}
 
 # Throw-away accounts, made and logged in quickly.
@@ -95,11 +113,10 @@ bcrypt_rounds: 4
 report_stats: false
 trusted_key_servers: []
 suppress_key_server_warning: true
-federation_domain_whitelist: []
 url_preview_enabled: false
 presence:
   enabled: false
-
+{federation}
 {limits}"
         )
     }
@@ -121,6 +138,51 @@ handlers:
 root:
   level: WARNING
   handlers: [file]
+"
+        )
+    }
+}
+
+const NO_FEDERATION: &str = "federation_domain_whitelist: []\n";
+
+impl Federation {
+    fn listener(&self, bind: &str) -> String {
+        let port = self.port;
+        format!(
+            "  - port: {port}
+    type: http
+    tls: true
+    bind_addresses: ['{bind}']
+    resources:
+      - names: [federation]
+"
+        )
+    }
+
+    fn settings(&self) -> String {
+        let Self { peer, certificate, key, .. } = self;
+        let (certificate, key) = (quote(certificate), quote(key));
+        format!(
+            "\
+federation_domain_whitelist: ['{peer}']
+tls_certificate_path: {certificate}
+tls_private_key_path: {key}
+federation_verify_certificates: false
+
+# The other server is on this machine.
+ip_range_blacklist: []
+federation_ip_range_blacklist: []
+
+# A cut is noticed at once, and so is its end.
+federation:
+  client_timeout: 10s
+  max_long_retries: 1
+  max_long_retry_delay: 1s
+  max_short_retries: 1
+  max_short_retry_delay: 1s
+  destination_min_retry_interval: 1s
+  destination_retry_multiplier: 1
+  destination_max_retry_interval: 2s
 "
         )
     }
@@ -151,7 +213,23 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { data: "/it's/here".into(), bind: "127.0.0.1", port: 4711, public_port: 4712 }
+        Settings {
+            data: "/it's/here".into(),
+            bind: "127.0.0.1",
+            port: 4711,
+            public_port: 4712,
+            federation: None,
+        }
+    }
+
+    fn federated() -> Settings {
+        let federation = Federation {
+            port: 4713,
+            peer: "localhost:4714".to_owned(),
+            certificate: "/it's/here/tls.crt".into(),
+            key: "/it's/here/tls.key".into(),
+        };
+        Settings { federation: Some(federation), ..settings() }
     }
 
     #[test]
@@ -165,8 +243,22 @@ mod tests {
     }
 
     #[test]
+    fn a_server_federates_with_the_one_that_it_is_told_of() {
+        assert!(settings().overrides().contains("federation_domain_whitelist: []\n"));
+        assert!(!settings().overrides().contains("federation]"));
+
+        let yaml = federated().overrides();
+        assert!(yaml.contains("federation_domain_whitelist: ['localhost:4714']\n"));
+        assert!(yaml.contains("  - port: 4713\n    type: http\n    tls: true\n"));
+        assert!(yaml.contains("tls_certificate_path: '/it''s/here/tls.crt'\n"));
+        assert!(yaml.contains("- names: [client]\n  - port: 4713\n"));
+        assert!(yaml.contains("- names: [federation]\npublic_baseurl: "));
+    }
+
+    #[test]
     fn every_line_ends_and_no_key_comes_twice() {
-        for yaml in [settings().overrides(), settings().log_config()] {
+        let overrides = [settings().overrides(), federated().overrides()];
+        for yaml in [&overrides[0], &overrides[1], &settings().log_config()] {
             assert!(yaml.ends_with('\n'));
             let keys = yaml.lines().filter(|line| line.starts_with(|c: char| c.is_alphabetic()));
             let mut keys: Vec<_> = keys.filter_map(|line| line.split(':').next()).collect();

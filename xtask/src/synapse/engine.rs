@@ -52,7 +52,13 @@ impl Engine {
 
     /// Writes the configuration to the data folder, and returns the command that runs Synapse.
     pub fn prepare(&self, folder: &Path, public_port: u16, cancel: &Cancel) -> Result<Command> {
-        let settings = Settings { data: DATA.into(), bind: "0.0.0.0", port: PORT, public_port };
+        let settings = Settings {
+            data: DATA.into(),
+            bind: "0.0.0.0",
+            port: PORT,
+            public_port,
+            federation: None,
+        };
         settings.write(folder)?;
 
         // Pulls the image too if it is not there yet.

@@ -1,8 +1,10 @@
 //! `synapse up` and `synapse down`.
 
+mod pair;
+
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -30,22 +32,47 @@ pub enum Verb {
         /// Run it in a container (Docker or Podman) instead of a virtual environment
         #[arg(long)]
         container: bool,
+        /// Start two that federate, and print where the tests find them
+        #[arg(long, conflicts_with = "container")]
+        federated: bool,
         /// Leave its data where they are when it stops
         #[arg(long)]
         keep: bool,
     },
     /// Stop it
     Down,
+    /// Keep two running that federate, until a signal comes: what `up --federated` starts
+    #[command(hide = true)]
+    Hold {
+        /// The file to write when they are ready
+        #[arg(long)]
+        state: PathBuf,
+        /// Leave their data where they are
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 /// Runs the verb.
 pub fn run(verb: &Verb) -> Result<()> {
     let dir = Workspace::load()?.synapse_dir();
     files::create_dir(&dir)?;
-    let _lock = files::lock(&dir.join("state.lock"))?;
+    let lock = || files::lock(&dir.join("state.lock"));
     match *verb {
-        Verb::Up { container, keep } => up(&dir, Options { container, keep, background: true }),
-        Verb::Down => down(&dir),
+        Verb::Up { federated: true, keep, .. } => {
+            let _lock = lock()?;
+            pair::up(&dir, keep)
+        }
+        Verb::Up { container, keep, .. } => {
+            let _lock = lock()?;
+            up(&dir, Options { container, keep, background: true })
+        }
+        Verb::Down => {
+            let _lock = lock()?;
+            down(&dir)
+        }
+        // Whoever has started this holds the lock.
+        Verb::Hold { ref state, keep } => pair::hold(&dir, state, keep),
     }
 }
 
@@ -72,9 +99,12 @@ fn up(dir: &Path, options: Options) -> Result<()> {
 }
 
 fn down(dir: &Path) -> Result<()> {
+    let pair = pair::down(dir)?;
     let path = dir.join(STATE);
     let Some(state) = State::load(&path)? else {
-        eprintln!("No Synapse was started by `cargo xtask synapse up`");
+        if !pair {
+            eprintln!("No Synapse was started by `cargo xtask synapse up`");
+        }
         return Ok(());
     };
     let was_running = state.is_running();

@@ -212,6 +212,9 @@ impl MlsMachine {
             });
             let checked = match key {
                 Some(key) => self.check_key_package(name, key).await?,
+                None if response.failures.contains_key(user_id.server_name().as_str()) => {
+                    Err("the device's server could not be reached".to_owned())
+                }
                 None => Err("the device has published no key package".to_owned()),
             };
             match checked {

@@ -10,7 +10,7 @@ use super::{DeviceName, MlsMachine, Room};
 use crate::error::MlsError;
 
 /// A device whose key packages gave nothing is asked again after this time: an hour.
-const CLAIM_PAUSE: u64 = 3600 * 1000;
+pub(super) const CLAIM_PAUSE: u64 = 3600 * 1000;
 
 /// How far below the limit of generations we renew our keys.
 const GENERATIONS_LEFT: u32 = 256;

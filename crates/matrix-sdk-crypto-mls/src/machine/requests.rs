@@ -24,7 +24,7 @@ use super::{
     DeviceName, MlsMachine, Room,
     again::again,
     key_packages::{ServerCounts, Upload, algorithm},
-    membership::Addition,
+    membership::{Addition, CLAIM_PAUSE},
     retention::Schedule,
 };
 use crate::{
@@ -37,6 +37,9 @@ use crate::{
 
 /// How long no commit of ours is tried in a room after the server has refused one: 10 minutes.
 const REFUSED_PAUSE: u64 = 10 * 60 * 1000;
+
+/// How long devices are not asked for key packages again whose server could not be reached: a minute.
+const UNREACHABLE_PAUSE: u64 = 60 * 1000;
 
 /// At most this many events are being fetched at once.
 const MAX_FETCHES: usize = 100;
@@ -328,7 +331,7 @@ impl MlsMachine {
         if let Some((room_id, claim)) = claim {
             let failed =
                 claim.devices.into_iter().map(|name| (name, "the claim was refused".to_owned()));
-            return self.note_failed_claims(&room_id, failed.collect()).await;
+            return self.note_failed_claims(&room_id, failed.collect(), CLAIM_PAUSE).await;
         }
         if self.transient().upload.as_ref().is_some_and(|upload| upload.id == request_id) {
             warn!("The server refuses our key packages");
@@ -372,13 +375,20 @@ impl MlsMachine {
         };
         let failed = self.take_claimed(&devices, response).await?;
         self.transient().claims.remove(&room_id);
-        self.note_failed_claims(&room_id, failed).await
+        // That a server could not be reached says nothing about its users' devices.
+        let is_unreachable = |(name, _): &(DeviceName, String)| {
+            response.failures.contains_key(name.0.server_name().as_str())
+        };
+        let (unreachable, failed) = failed.into_iter().partition(is_unreachable);
+        self.note_failed_claims(&room_id, failed, CLAIM_PAUSE).await?;
+        self.note_failed_claims(&room_id, unreachable, UNREACHABLE_PAUSE).await
     }
 
     async fn note_failed_claims(
         &self,
         room_id: &ruma::RoomId,
         failed: Vec<(DeviceName, String)>,
+        pause: u64,
     ) -> Result<(), MlsError> {
         if failed.is_empty() {
             return Ok(());
@@ -386,7 +396,7 @@ impl MlsMachine {
         again!(async {
             let mut guard = self.lock_room(room_id).await?;
             let Some(room) = guard.as_mut() else { return Ok(()) };
-            self.note_without_mls(room, failed.clone()).await
+            self.note_without_mls_for(room, failed.clone(), pause).await
         })
     }
 
@@ -396,9 +406,21 @@ impl MlsMachine {
         room: &mut Room,
         failed: Vec<(DeviceName, String)>,
     ) -> Result<(), MlsError> {
+        self.note_without_mls_for(room, failed, CLAIM_PAUSE).await
+    }
+
+    /// The same, to be tried again after a pause in milliseconds, [`CLAIM_PAUSE`] at most.
+    async fn note_without_mls_for(
+        &self,
+        room: &mut Room,
+        failed: Vec<(DeviceName, String)>,
+        pause: u64,
+    ) -> Result<(), MlsError> {
         let mut view = room.view.clone();
+        // What is kept is when the claim failed, as if that had been longer ago for a shorter pause.
+        let at = self.now().saturating_sub(CLAIM_PAUSE.saturating_sub(pause));
         for ((user_id, device_id), _) in &failed {
-            view.failed_claims.insert(format!("{user_id} {device_id}"), self.now());
+            view.failed_claims.insert(format!("{user_id} {device_id}"), at);
         }
         let mut changes = Changes::default();
         changes.room(&room.id).view = Some(view);

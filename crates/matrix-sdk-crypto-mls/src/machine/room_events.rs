@@ -135,6 +135,10 @@ impl MlsMachine {
     /// its order. Events that are nothing to MLS are ignored, and the same ones may come twice.
     /// Messages are not decrypted here, see [`MlsMachine::decrypt_room_event`].
     ///
+    /// When the state of a room that was there before has membership events, it may not be what the
+    /// server takes for true: ask the server for the members and call
+    /// [`MlsMachine::set_room_members`], before anything else is sent (protocol §5).
+    ///
     /// # Errors
     ///
     /// When a store fails. Events that are not what they claim to be are no errors; see
@@ -195,7 +199,9 @@ impl MlsMachine {
     }
 
     /// Takes the complete list of a room's members, as `GET /rooms/{}/members` gives it. Needed
-    /// where the server loads members lazily: without it, only those are known whose events came.
+    /// where the server loads members lazily: without it, only those are known whose events came. And
+    /// needed after two servers were cut off from one another, when syncs are wrong about members: ask
+    /// without the parameter `at`, which would give the same wrong ones.
     ///
     /// # Errors
     ///

@@ -250,6 +250,40 @@ async fn a_device_without_key_packages_is_reported_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn whose_server_cannot_be_reached_is_asked_again_soon() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    settle(&[&alice, &bob, &carol]).await;
+    server.is_cut_between(&[alice.user_id(), bob.user_id()], &[carol.user_id()]);
+    alice.says("Carol cannot be asked").await;
+    assert_eq!(alice.tries_to_prepare().await.unwrap(), [carol.name().clone()]);
+    let notices = alice.takes_notices();
+    assert!(notices.iter().any(|notice| matches!(
+        notice,
+        Notice::DeviceWithoutMls { device_id, reason, .. }
+            if device_id == "TABLET" && reason.contains("server could not be reached")
+    )));
+
+    // Not with every message, but much sooner than a device that has nothing to give.
+    let claims = || {
+        let requests = server.requests_of(alice.name());
+        requests.iter().filter(|(kind, _)| *kind == RequestKind::KeysClaim).count()
+    };
+    let asked = claims();
+    alice.says("nor so soon again").await;
+    assert_eq!(claims(), asked);
+    server.heals();
+    server.clock().advance(TestClock::MINUTE);
+    let event = alice.says("welcome, Carol").await;
+    assert_eq!(claims(), asked + 1);
+    settle(&[&alice, &bob, &carol]).await;
+    carol.has_read(&event, "welcome, Carol");
+    assert_one_epoch(&[&alice, &bob, &carol]).await;
+}
+
+#[tokio::test]
 async fn a_device_that_has_only_its_last_resort_package_updates_first() {
     let (server, alice, _) = alice_and_bob().await;
     let carol = server.device("carol", "TABLET").logs_in().await;

@@ -25,6 +25,13 @@ pub enum Line {
         /// What the commit did.
         what: String,
     },
+    /// The graph of epochs, as a device has it.
+    Graph {
+        /// The device.
+        of: String,
+        /// The drawing, one epoch a line.
+        drawing: String,
+    },
     /// Somebody wrote, and all of these have read it.
     Message {
         /// The device.

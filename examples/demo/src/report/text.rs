@@ -28,7 +28,7 @@ impl Printer {
 
     pub(super) fn title(&self, homeserver: &str) {
         self.print(&self.bold("Decentralised MLS in a Matrix room"));
-        self.print(&format!("on {homeserver}, which knows nothing of it"));
+        self.print(&format!("on {homeserver}: no server knows anything of it"));
     }
 
     pub(super) fn heading(&self, number: usize, step: &Step) {
@@ -43,6 +43,10 @@ impl Printer {
             Line::Check { what } => self.print(&format!(" {} {what}", self.green("✓"))),
             Line::Epoch { by, epoch, node, what } => {
                 self.print(&format!("   {by} {what}: epoch {epoch} ({node})"));
+            }
+            Line::Graph { of, drawing } => {
+                self.print(&format!("   the epochs as {of} has them:"));
+                drawing.lines().for_each(|line| self.print(&format!("   {line}")));
             }
             Line::Message { from, text, epoch, node, read_by } => {
                 self.print(&format!("   {from}: “{text}”"));

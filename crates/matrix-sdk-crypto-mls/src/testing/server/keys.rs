@@ -73,8 +73,11 @@ impl SimServer {
     ) -> claim_keys::v3::Response {
         let mut state = self.state();
         let mut found: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        let mut failures = BTreeMap::new();
         for (user, devices) in wanted {
             if state.is_cut(&by.0, user) {
+                let error = json!({ "status": 503, "message": "Failed to send request" });
+                failures.insert(user.server_name().to_string(), error);
                 continue;
             }
             for (device_id, algorithm) in devices {
@@ -94,7 +97,9 @@ impl SimServer {
                 }
             }
         }
-        claim_keys::v3::Response::new(found)
+        let mut response = claim_keys::v3::Response::new(found);
+        response.failures = failures;
+        response
     }
 
     /// `PUT /sendToDevice`.
