@@ -302,7 +302,7 @@ fn commit(
             };
             other.group.apply(*changes);
         }
-        let changes = other.group.enforce_limits();
+        let changes = other.group.enforce_limits(&GroupChanges::default());
         other.group.apply(changes);
     }
     Ok(made)
