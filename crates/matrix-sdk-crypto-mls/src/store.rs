@@ -58,6 +58,9 @@ impl StoreVersion {
     }
 }
 
+/// How often a message is noted while others write.
+const MAX_TRIES: usize = 32;
+
 /// A store of everything that [`crate::MlsMachine`] must not lose. Implementations run
 /// [`crate::mlsstore_integration_tests`].
 #[async_trait]
@@ -109,12 +112,53 @@ pub trait MlsStore: Debug + Send + Sync {
         Ok(StoreVersion::default())
     }
 
+    /// Notes that a message was read, unless that is known of the same ciphertext already, or
+    /// [`LedgerEntry::MAX_MESSAGES`] are noted under its keys. Gives what was noted before. Whether
+    /// somebody else has written meanwhile does not matter.
+    ///
+    /// The note need not survive a failure of power, only the end of the process: see
+    /// [`Changes::is_only_reading`].
+    async fn note_message(
+        &self,
+        room_id: &RoomId,
+        key: &MessageKey,
+        message: BoundMessage,
+    ) -> Result<LedgerEntry> {
+        note_in_a_batch(self, room_id, key, message).await
+    }
+
     /// Makes all of the changes durable, or none of them.
     ///
     /// [`StoreError::Outdated`] if they are based on another version than the present one, see
     /// [`Changes::based_on`]. That is checked together with the writing: nobody can write in
     /// between.
     async fn save_changes(&self, changes: Changes) -> Result<()>;
+}
+
+/// What [`MlsStore::note_message`] does where a store knows no shorter way.
+///
+/// # Errors
+///
+/// When the store fails; [`StoreError::Busy`] when others have written in between again and again.
+pub async fn note_in_a_batch(
+    store: &(impl MlsStore + ?Sized),
+    room_id: &RoomId,
+    key: &MessageKey,
+    message: BoundMessage,
+) -> Result<LedgerEntry> {
+    for _ in 0..MAX_TRIES {
+        let based_on = Some(store.version().await?);
+        let before = store.ledger_entry(room_id, key).await?.unwrap_or_default();
+        let Some(after) = before.with(message.clone()) else { return Ok(before) };
+        let mut changes = Changes { based_on, ..Changes::default() };
+        changes.room(room_id).ledger.insert(*key, after);
+        match store.save_changes(changes).await {
+            Ok(()) => return Ok(before),
+            Err(StoreError::Outdated) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Err(StoreError::Busy)
 }
 
 /// Something that can become the machine's store.

@@ -24,6 +24,10 @@ use crate::{
 /// Shorter values stay in their row.
 const INLINE: usize = 1024;
 
+/// How much of the hash of its content a piece is named by, in bytes: there are thousands of pieces,
+/// and 160 bits keep equal names as far away as is needed. Pieces of older stores have all of it.
+const KEY: usize = 20;
+
 /// Rows per statement.
 const BATCH: usize = 200;
 
@@ -78,9 +82,15 @@ impl<'a> Cutter<'a> {
         let keys: Vec<_> = self
             .0
             .iter()
-            .map(|(piece, _)| transaction.cipher.lookup("chunk", &[&room.key, piece]))
+            .map(|(piece, _)| {
+                let mut key = transaction.cipher.lookup("chunk", &[&room.key, piece]);
+                key.truncate(KEY);
+                key
+            })
             .collect();
-        let mut ids = known(transaction, &keys).await?;
+        let known = transaction.chunks(room).await?;
+        let mut ids: HashMap<_, _> =
+            keys.iter().filter_map(|key| Some((key.clone(), *known.get(key)?))).collect();
         // In the value's order, so that lists are mostly runs.
         let mut next = None;
         let mut rows = Vec::new();
@@ -111,7 +121,10 @@ impl<'a> Cutter<'a> {
             });
             transaction.execute(insert.build().persistent(false)).await?;
         }
-        codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()))
+        let list =
+            codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()));
+        transaction.chunks(room).await?.extend(ids);
+        list
     }
 }
 
@@ -136,30 +149,6 @@ pub(crate) fn read_list(bytes: &[u8]) -> Result<Vec<i64>, StoreError> {
         list.extend(first..end.ok_or_else(|| corrupt("a list of pieces"))?);
     }
     Ok(list)
-}
-
-/// Which of the pieces are there.
-async fn known(
-    transaction: &mut Transaction<'_>,
-    keys: &[Vec<u8>],
-) -> Result<HashMap<Vec<u8>, i64>, StoreError> {
-    let mut ids = HashMap::with_capacity(keys.len());
-    for keys in keys.chunks(4 * BATCH) {
-        let mut select = sqlx::QueryBuilder::new("SELECT key, id FROM chunk WHERE key IN (");
-        let mut list = select.separated(", ");
-        for key in keys {
-            list.push_bind(key);
-        }
-        select.push(")");
-        let rows: Vec<(Vec<u8>, i64)> = select
-            .build_query_as()
-            .persistent(false)
-            .fetch_all(transaction.connection())
-            .await
-            .map_err(database)?;
-        ids.extend(rows);
-    }
-    Ok(ids)
 }
 
 /// A chunk is bound to its ID as well as to its key, since lists name it by ID; and to its form.
@@ -265,12 +254,15 @@ pub(crate) async fn collect_garbage(
             used.extend(list);
         }
     }
-    let ids: Vec<i64> = sqlx::query_scalar("SELECT id FROM chunk WHERE room = ?")
-        .bind(room.id)
-        .fetch_all(transaction.connection())
-        .await
-        .map_err(database)?;
-    let unused: Vec<_> = ids.into_iter().filter(|id| !used.contains(id)).collect();
+    let known = transaction.chunks(room).await?;
+    let mut unused = Vec::new();
+    known.retain(|_, id| {
+        let is_used = used.contains(id);
+        if !is_used {
+            unused.push(*id);
+        }
+        is_used
+    });
     for ids in unused.chunks(4 * BATCH) {
         let mut delete = sqlx::QueryBuilder::new("DELETE FROM chunk WHERE id IN (");
         let mut list = delete.separated(", ");

@@ -22,6 +22,8 @@ fn options(config: &SqliteMlsStoreConfig, path: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .busy_timeout(config.busy_timeout)
         .foreign_keys(true)
+        // Each row is handed over by another thread, which should not wait for us in between.
+        .row_buffer_size(1024)
         .pragma("cache_size", format!("-{}", (config.cache_bytes / 1024).max(64)))
         // Nothing goes into temporary files.
         .pragma("temp_store", "MEMORY")

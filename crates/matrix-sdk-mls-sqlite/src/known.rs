@@ -7,8 +7,11 @@ use crate::seal::{Nonce, Sum};
 /// How many entries there are of a kind at most. With more, all are forgotten.
 const MAX: usize = 1024;
 
+/// And so many pieces, of all rooms: about 5 MB.
+const MAX_CHUNKS: usize = 32_768;
+
 /// What is known of the database as of a version of it: sums, IDs of rooms, and nonces of rows that
-/// are replaced often, all by their lookup keys.
+/// are replaced often, by their lookup keys; and pieces.
 #[derive(Default)]
 pub(crate) struct Known {
     /// `PRAGMA data_version`: another one after somebody else has written.
@@ -16,6 +19,8 @@ pub(crate) struct Known {
     pub(crate) rooms: HashMap<Vec<u8>, i64>,
     pub(crate) sums: HashMap<Vec<u8>, Sum>,
     pub(crate) nonces: HashMap<Vec<u8>, Nonce>,
+    /// By room, all of its pieces: their lookup keys, and their IDs.
+    pub(crate) chunks: HashMap<i64, HashMap<Vec<u8>, i64>>,
 }
 
 impl Known {
@@ -26,8 +31,10 @@ impl Known {
 
     /// A transaction begins: what is known still holds if nobody else has written.
     pub(crate) fn keep_if(&mut self, version: i64) {
-        let too_much = [self.rooms.len(), self.sums.len(), self.nonces.len()];
-        if self.version != version || too_much.iter().any(|entries| *entries > MAX) {
+        let counts = [self.rooms.len(), self.sums.len(), self.nonces.len()];
+        let chunks: usize = self.chunks.values().map(HashMap::len).sum();
+        let too_much = counts.iter().any(|count| *count > MAX) || chunks > MAX_CHUNKS;
+        if self.version != version || too_much {
             *self = Self { version, ..Self::default() };
         }
     }

@@ -12,8 +12,9 @@ use std::{
 use async_trait::async_trait;
 use matrix_dmls::{KeyPackageRef, NodeId};
 use matrix_sdk_crypto_mls::store::{
-    Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest, QueuedEvent,
-    StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage, StoredRoom,
+    self, BoundMessage, Changes, HeldWelcome, LedgerEntry, MessageKey, MlsStore, OutboxRequest,
+    QueuedEvent, StoreError, StoreVersion, StoredAccount, StoredCommit, StoredKeyPackage,
+    StoredRoom,
 };
 use ruma::{OwnedRoomId, RoomId};
 use sqlx::{
@@ -220,7 +221,7 @@ impl Inner {
                 return;
             }
         };
-        let result = self.save_with(writer, changes).await;
+        let result = self.save_in_transaction(writer, changes).await;
         if result.is_err() {
             writer.roll_back().await;
         }
@@ -230,15 +231,6 @@ impl Inner {
         if saved && self.secrets_in_log.load(Ordering::Acquire) {
             self.empty_log(&mut writer.connection).await;
         }
-    }
-
-    async fn save_with(&self, writer: &mut Writer, changes: &Changes) -> Result<(), StoreError> {
-        if let Some((room_id, message, entry)) = only_message(changes)
-            && save::note_message(writer, &self.cipher, &self.hook, room_id, message, entry).await?
-        {
-            return Ok(());
-        }
-        self.save_in_transaction(writer, changes).await
     }
 
     async fn save_in_transaction(
@@ -286,16 +278,6 @@ impl Inner {
 /// Changes when another connection than this one has written.
 async fn data_version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
     sqlx::query_scalar("PRAGMA data_version").fetch_one(connection).await.map_err(database)
-}
-
-/// The message, if all that a batch says is that it was read for the first time.
-fn only_message(changes: &Changes) -> Option<(&RoomId, &MessageKey, &LedgerEntry)> {
-    if !changes.is_only_reading() || changes.rooms.len() != 1 {
-        return None;
-    }
-    let (room_id, room) = changes.rooms.first_key_value()?;
-    let (message, entry) = room.ledger.first_key_value()?;
-    (room.ledger.len() == 1 && entry.messages.len() == 1).then_some((room_id, message, entry))
 }
 
 /// The connection, unless the store is closed.
@@ -428,6 +410,24 @@ impl MlsStore for SqliteMlsStore {
     ) -> Result<Option<LedgerEntry>, StoreError> {
         let mut connection = self.inner.readers.acquire().await.map_err(database)?;
         self.reader(&mut connection).ledger_entry(room_id, key).await
+    }
+
+    async fn note_message(
+        &self,
+        room_id: &RoomId,
+        key: &MessageKey,
+        message: BoundMessage,
+    ) -> Result<LedgerEntry, StoreError> {
+        let first = LedgerEntry { messages: vec![message.clone()] };
+        // The statement comes to its end even if this future is dropped, and leaves nothing open.
+        let (cipher, hook) = (&self.inner.cipher, &self.inner.hook);
+        let mut writer = self.writer().await;
+        let open = writer_of(&mut writer)?;
+        if save::note_message(open, cipher, hook, room_id, key, &first).await? {
+            return Ok(LedgerEntry::default());
+        }
+        drop(writer);
+        store::note_in_a_batch(self, room_id, key, message).await
     }
 
     async fn version(&self) -> Result<StoreVersion, StoreError> {

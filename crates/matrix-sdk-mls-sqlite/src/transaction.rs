@@ -1,6 +1,6 @@
 //! One batch of changes, and the few statements that it is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use matrix_sdk_crypto_mls::store::StoreError;
 use ruma::RoomId;
@@ -349,6 +349,23 @@ impl<'c> Transaction<'c> {
             .await
             .map_err(database)?;
         Ok(found.is_some())
+    }
+
+    /// The IDs of a room's pieces, by their lookup keys. Who adds some or deletes some changes this too.
+    pub(crate) async fn chunks(
+        &mut self,
+        room: &RoomKey,
+    ) -> Result<&mut HashMap<Vec<u8>, i64>, StoreError> {
+        if !self.writer.known.chunks.contains_key(&room.id) {
+            let rows: Vec<(Vec<u8>, i64)> =
+                sqlx::query_as("SELECT key, id FROM chunk WHERE room = ?")
+                    .bind(room.id)
+                    .fetch_all(self.connection())
+                    .await
+                    .map_err(database)?;
+            self.writer.known.chunks.insert(room.id, rows.into_iter().collect());
+        }
+        Ok(self.writer.known.chunks.entry(room.id).or_default())
     }
 
     /// The highest chunk ID that was ever given out.

@@ -16,14 +16,10 @@ use tracing::instrument;
 use super::{MlsMachine, Room, again::again, room_events::EventHead};
 use crate::{
     error::{DecryptionError, MlsError},
-    store::{BoundMessage, Changes, MessageKey},
+    store::{BoundMessage, MessageKey},
     trust::Verdict,
     types::events::MlsEncryptedEventContent,
 };
-
-/// At most this many messages with the same keys are remembered; a sender that makes more only
-/// hurts itself.
-const MAX_REUSES: usize = 16;
 
 /// A decrypted event.
 #[derive(Clone, Debug)]
@@ -107,7 +103,7 @@ impl MlsMachine {
         content: &MlsEncryptedEventContent,
     ) -> Result<DecryptedRoomEvent, DecryptionError> {
         let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
-        let mut guard = self.lock_room(room_id).await?;
+        let mut guard = self.lock_room_to_read(room_id, &content.epoch).await?;
         let Some(room) = guard.as_mut() else { return Err(malformed("no room")) };
         let message = match room.group.decrypt(&content.ciphertext.0) {
             Ok(message) => message,
@@ -177,7 +173,7 @@ impl MlsMachine {
     /// Binds a message to its event. Gives whether another message had the same keys.
     async fn check_replay(
         &self,
-        room: &mut Room,
+        room: &Room,
         event_id: &OwnedEventId,
         ciphertext: &[u8],
         message: &DecryptedMessage,
@@ -188,22 +184,16 @@ impl MlsMachine {
             generation: message.generation,
         };
         let ciphertext_hash: [u8; 32] = Sha256::digest(ciphertext).into();
-        let mut entry = self.inner.store.ledger_entry(&room.id, &key).await?.unwrap_or_default();
-        let known = entry.messages.iter().position(|m| m.ciphertext_hash == ciphertext_hash);
-        if let Some(first) = known.and_then(|known| entry.messages.get(known)) {
+        let bound = BoundMessage { event_id: event_id.clone(), ciphertext_hash };
+        let before = self.inner.store.note_message(&room.id, &key, bound).await?;
+        let known = before.messages.iter().position(|m| m.ciphertext_hash == ciphertext_hash);
+        if let Some(first) = known.and_then(|known| before.messages.get(known)) {
             if first.event_id != *event_id {
                 return Err(DecryptionError::Replay { first: first.event_id.clone() });
             }
             return Ok(known != Some(0));
         }
-        let reused = !entry.messages.is_empty();
-        if entry.messages.len() < MAX_REUSES {
-            entry.messages.push(BoundMessage { event_id: event_id.clone(), ciphertext_hash });
-            let mut changes = Changes::default();
-            changes.room(&room.id).ledger.insert(key, entry);
-            self.save(room, changes).await?;
-        }
-        Ok(reused)
+        Ok(!before.messages.is_empty())
     }
 
     async fn encryption_info(

@@ -132,6 +132,21 @@ impl MlsMachine {
         Ok(guard)
     }
 
+    /// A room to read a message of an epoch in. An epoch's key never changes, so it need not be what
+    /// the store has now.
+    pub(super) async fn lock_room_to_read(
+        &self,
+        room_id: &RoomId,
+        node: &NodeId,
+    ) -> Result<RoomGuard, MlsError> {
+        let guard = self.inner.rooms.slot(room_id).lock_owned().await;
+        if guard.as_ref().is_some_and(|room| !room.saving && room.group.epoch_key(node).is_some()) {
+            return Ok(guard);
+        }
+        drop(guard);
+        self.lock_room(room_id).await
+    }
+
     pub(super) async fn with_room<T>(
         &self,
         room_id: &RoomId,

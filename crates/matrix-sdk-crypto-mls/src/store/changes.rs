@@ -108,6 +108,23 @@ pub struct LedgerEntry {
     pub messages: Vec<BoundMessage>,
 }
 
+impl LedgerEntry {
+    /// At most this many messages with the same keys are remembered; a sender that makes more only
+    /// hurts itself.
+    pub const MAX_MESSAGES: usize = 16;
+
+    /// The entry with one message more; nothing if it has that ciphertext, or enough messages.
+    pub fn with(&self, message: BoundMessage) -> Option<Self> {
+        let is_known = |known: &BoundMessage| known.ciphertext_hash == message.ciphertext_hash;
+        if self.messages.len() >= Self::MAX_MESSAGES || self.messages.iter().any(is_known) {
+            return None;
+        }
+        let mut after = self.clone();
+        after.messages.push(message);
+        Some(after)
+    }
+}
+
 /// A message that was read, and the event that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundMessage {
