@@ -248,12 +248,8 @@ pub(crate) async fn collect_garbage(
     for key in unused {
         transaction.delete_in_room(table::ROSTER, room, &key).await?;
     }
-    let mut used = std::collections::HashSet::new();
-    for table in table::CHUNKED {
-        for list in transaction.chunk_lists(table, room).await? {
-            used.extend(list);
-        }
-    }
+    let lists = transaction.chunk_lists(room).await?;
+    let used: std::collections::HashSet<i64> = lists.values().flatten().copied().collect();
     let known = transaction.chunks(room).await?;
     let mut unused = Vec::new();
     known.retain(|_, id| {

@@ -10,6 +10,9 @@ const MAX: usize = 1024;
 /// And so many pieces, of all rooms: about 5 MB.
 const MAX_CHUNKS: usize = 32_768;
 
+/// And so many mentions of them in lists: about 2 MB.
+const MAX_LISTED: usize = 262_144;
+
 /// What is known of the database as of a version of it: sums, IDs of rooms, and nonces of rows that
 /// are replaced often, by their lookup keys; and pieces.
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub(crate) struct Known {
     pub(crate) nonces: HashMap<Vec<u8>, Nonce>,
     /// By room, all of its pieces: their lookup keys, and their IDs.
     pub(crate) chunks: HashMap<i64, HashMap<Vec<u8>, i64>>,
+    /// By room, the pieces that its rows name, by the rows' lookup keys.
+    pub(crate) lists: HashMap<i64, HashMap<Vec<u8>, Vec<i64>>>,
 }
 
 impl Known {
@@ -33,7 +38,9 @@ impl Known {
     pub(crate) fn keep_if(&mut self, version: i64) {
         let counts = [self.rooms.len(), self.sums.len(), self.nonces.len()];
         let chunks: usize = self.chunks.values().map(HashMap::len).sum();
-        let too_much = counts.iter().any(|count| *count > MAX) || chunks > MAX_CHUNKS;
+        let listed: usize = self.lists.values().flat_map(HashMap::values).map(Vec::len).sum();
+        let too_much =
+            counts.iter().any(|count| *count > MAX) || chunks > MAX_CHUNKS || listed > MAX_LISTED;
         if self.version != version || too_much {
             *self = Self { version, ..Self::default() };
         }

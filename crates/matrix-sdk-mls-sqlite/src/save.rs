@@ -161,44 +161,53 @@ impl Saver<'_, '_> {
             };
             let (hash, link) = roster.unzip();
             let key = self.key(table::RECORD, node.as_bytes());
-            self.garbage |= self.transaction.has(table::RECORD, &key).await?;
             let row = RecordRow::new(entry, hash);
-            self.put(table::RECORD, &key, Beside::Key("roster", link.as_deref()), &row).await?;
+            let beside = Beside::Key("roster", link.as_deref());
+            self.garbage |= self.put(table::RECORD, &key, beside, &row).await?;
         }
         for (node, state) in &group.states {
-            let key = self.replace(table::NODE_STATE, node).await?;
-            if let Some(state) = state {
-                let mut cutter = Cutter::default();
-                let row = StateRow::new(*node, state, &mut cutter);
-                let chunks = cutter.store(self.transaction, &self.room).await?;
+            let Some(state) = state else {
+                self.erase(table::NODE_STATE, node).await?;
+                continue;
+            };
+            let key = self.key(table::NODE_STATE, node.as_bytes());
+            let mut cutter = Cutter::default();
+            let row = StateRow::new(*node, state, &mut cutter);
+            let chunks = cutter.store(self.transaction, &self.room).await?;
+            let was_there =
                 self.put(table::NODE_STATE, &key, Beside::Sealed(&chunks), &row).await?;
-            }
+            self.note_erased(was_there);
         }
         for (node, vault) in &group.vaults {
-            let key = self.key(table::VAULT, node.as_bytes());
-            self.erased |= self.transaction.has(table::VAULT, &key).await?;
             let row = vault.clone().map(|vault| VaultRow { node: *node, vault });
-            self.apply_by_node(table::VAULT, node, row.as_ref()).await?;
+            self.erased |= self.apply_by_node(table::VAULT, node, row.as_ref()).await?;
         }
         for (node, epoch_key) in &group.epoch_keys {
-            let key = self.replace(table::EPOCH_KEY, node).await?;
-            if let Some(epoch_key) = epoch_key {
-                let (hash, link) = self.roster(epoch_key.roster()).await?;
-                let row = EpochKeyRow::new(epoch_key, hash);
-                let beside = Beside::Key("roster", Some(&link));
-                self.put(table::EPOCH_KEY, &key, beside, &row).await?;
-            }
+            let Some(epoch_key) = epoch_key else {
+                self.erase(table::EPOCH_KEY, node).await?;
+                continue;
+            };
+            let key = self.key(table::EPOCH_KEY, node.as_bytes());
+            let (hash, link) = self.roster(epoch_key.roster()).await?;
+            let row = EpochKeyRow::new(epoch_key, hash);
+            let beside = Beside::Key("roster", Some(&link));
+            let was_there = self.put(table::EPOCH_KEY, &key, beside, &row).await?;
+            self.note_erased(was_there);
         }
         for (node, pending) in &group.pending {
-            let key = self.replace(table::PENDING, node).await?;
-            if let Some(pending) = pending {
-                let (hash, link) = self.roster(&pending.node.roster).await?;
-                let (key_hash, _) = self.roster(pending.node.epoch_key.roster()).await?;
-                let mut cutter = Cutter::default();
-                let row = PendingRow::new(pending, hash, key_hash, &mut cutter);
-                let chunks = cutter.store(self.transaction, &self.room).await?;
-                self.put(table::PENDING, &key, Beside::Both(&link, &chunks), &row).await?;
-            }
+            let Some(pending) = pending else {
+                self.erase(table::PENDING, node).await?;
+                continue;
+            };
+            let key = self.key(table::PENDING, node.as_bytes());
+            let (hash, link) = self.roster(&pending.node.roster).await?;
+            let (key_hash, _) = self.roster(pending.node.epoch_key.roster()).await?;
+            let mut cutter = Cutter::default();
+            let row = PendingRow::new(pending, hash, key_hash, &mut cutter);
+            let chunks = cutter.store(self.transaction, &self.room).await?;
+            let beside = Beside::Both(&link, &chunks);
+            let was_there = self.put(table::PENDING, &key, beside, &row).await?;
+            self.note_erased(was_there);
         }
         Ok(())
     }
@@ -207,13 +216,14 @@ impl Saver<'_, '_> {
         row_key(self.transaction.cipher, table, &self.room.key, name)
     }
 
+    /// Whether there was such a row.
     async fn put(
         &mut self,
         table: Table,
         key: &[u8],
         beside: Beside<'_>,
         row: &(impl Serialize + Sync),
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut value = encode(row)?;
         if table::PACKED.contains(&table)
             && let Some(packed) = pack::pack_row(&value)
@@ -228,7 +238,7 @@ impl Saver<'_, '_> {
         table: Table,
         node: &NodeId,
         row: &(impl Serialize + Sync),
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = self.key(table, node.as_bytes());
         self.put(table, &key, Beside::Nothing, row).await
     }
@@ -238,24 +248,28 @@ impl Saver<'_, '_> {
         table: Table,
         node: &NodeId,
         row: Option<&(impl Serialize + Sync)>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         match row {
             Some(row) => self.put_by_node(table, node, row).await,
             None => {
                 let key = self.key(table, node.as_bytes());
-                self.transaction.delete_in_room(table, &self.room, &key).await.map(drop)
+                self.transaction.delete_in_room(table, &self.room, &key).await
             }
         }
     }
 
-    /// Deletes a row with secrets, chunks or a roster, to make room for the next one if there is one.
-    async fn replace(&mut self, table: Table, node: &NodeId) -> Result<Vec<u8>, StoreError> {
+    /// Deletes a row with secrets, chunks or a roster.
+    async fn erase(&mut self, table: Table, node: &NodeId) -> Result<(), StoreError> {
         let key = self.key(table, node.as_bytes());
-        if self.transaction.delete_in_room(table, &self.room, &key).await? {
-            self.garbage = true;
-            self.erased = true;
-        }
-        Ok(key)
+        let was_there = self.transaction.delete_in_room(table, &self.room, &key).await?;
+        self.note_erased(was_there);
+        Ok(())
+    }
+
+    /// Takes note that such a row was deleted or replaced, if there was one.
+    const fn note_erased(&mut self, was_there: bool) {
+        self.garbage |= was_there;
+        self.erased |= was_there;
     }
 
     /// Stores a roster unless it is there; its content hash and its lookup key.

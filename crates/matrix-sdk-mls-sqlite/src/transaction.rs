@@ -156,15 +156,21 @@ impl<'c> Transaction<'c> {
     }
 
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        for (key, (room, sum)) in std::mem::take(&mut self.sums) {
-            let value = self.cipher.seal(Place(table::SEAL.value, &key), sum.as_bytes())?;
-            let put = sqlx::query(
-                "INSERT INTO seal (key, room, value) VALUES (?, ?, ?)
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            );
-            self.execute(put.bind(key.clone()).bind(room).bind(value)).await?;
-            // Forgotten again if the transaction does not come to its end.
-            self.writer.known.sums.insert(key, sum);
+        let sums = std::mem::take(&mut self.sums);
+        if !sums.is_empty() {
+            let mut rows = Vec::with_capacity(sums.len());
+            for (key, (room, sum)) in sums {
+                let value = self.cipher.seal(Place(table::SEAL.value, &key), sum.as_bytes())?;
+                rows.push((key.clone(), room, value));
+                // Forgotten again if the transaction does not come to its end.
+                self.writer.known.sums.insert(key, sum);
+            }
+            let mut put = sqlx::QueryBuilder::new("INSERT INTO seal (key, room, value) ");
+            put.push_values(rows, |mut row, (key, room, value)| {
+                row.push_bind(key).push_bind(room).push_bind(value);
+            });
+            put.push(" ON CONFLICT (key) DO UPDATE SET value = excluded.value");
+            self.execute(put.build()).await?;
         }
         self.hook.commit(&mut self.writer.connection).await?;
         let commit = sqlx::query("COMMIT").execute(self.connection()).await;
@@ -222,7 +228,7 @@ impl<'c> Transaction<'c> {
         Ok(())
     }
 
-    /// Inserts a room's row, or replaces it.
+    /// Inserts a room's row, or replaces it; whether there was one.
     pub(crate) async fn put_in_room(
         &mut self,
         table: Table,
@@ -230,7 +236,7 @@ impl<'c> Transaction<'c> {
         key: &[u8],
         beside: Beside<'_>,
         value: &[u8],
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let name = table.name;
         let column = table.beside.rsplit('.').next().unwrap_or_default();
         let (columns, places) = match &beside {
@@ -239,39 +245,64 @@ impl<'c> Transaction<'c> {
             Beside::Sealed(_) => (format!("{column}, "), "?, "),
             Beside::Both(..) => (format!("roster, {column}, "), "?, ?, "),
         };
-        // An update, not a replacement: indices that stay the same are not written.
-        let updates: String = columns
-            .split_terminator(", ")
-            .map(|column| format!("{column} = excluded.{column}, "))
-            .collect();
-        let sql = format!(
+        let insert = format!(
             "INSERT INTO {name} (key, room, {columns}value) VALUES (?, ?, {places}?)
-             ON CONFLICT (key) DO UPDATE SET {updates}value = excluded.value"
+             ON CONFLICT (key) DO"
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(key.to_owned()).bind(room.id);
-        let seal = |query: Query<'static, Sqlite, SqliteArguments>, plain: &[u8]| {
-            Ok::<_, StoreError>(query.bind(self.cipher.seal(Place(table.beside, key), plain)?))
-        };
-        query = match beside {
-            Beside::Nothing => query,
-            Beside::Key(_, link) => query.bind(link.map(<[u8]>::to_owned)),
-            Beside::Sealed(plain) => seal(query, plain)?,
-            Beside::Both(link, plain) => seal(query.bind(link.to_owned()), plain)?,
-        };
         let value = self.cipher.seal(Place(table.value, key), value)?;
-        if seal::is_sealed(self.cipher, table) {
-            self.unseal_row(table, room, key).await?;
+        let (mut link, mut sealed) = (None, None);
+        match beside {
+            Beside::Nothing => {}
+            Beside::Key(_, key) => link = Some(key.map(<[u8]>::to_owned)),
+            Beside::Sealed(plain) => sealed = Some(plain),
+            Beside::Both(key, plain) => (link, sealed) = (Some(Some(key.to_owned())), Some(plain)),
+        }
+        let chunks = sealed.filter(|_| table::CHUNKED.contains(&table));
+        let sealed = sealed.map(|plain| self.cipher.seal(Place(table.beside, key), plain));
+        let sealed = sealed.transpose()?;
+        let query = |end: &str| {
+            let query = sqlx::query(AssertSqlSafe(format!("{insert} {end}")));
+            let mut query = query.bind(key.to_owned()).bind(room.id);
+            if let Some(link) = &link {
+                query = query.bind(link.clone());
+            }
+            if let Some(sealed) = &sealed {
+                query = query.bind(sealed.clone());
+            }
+            query.bind(value.clone())
+        };
+
+        // Most rows are new; of the others it is mostly known that they are there.
+        let mut is_new = false;
+        if !self.writer.known.nonces.contains_key(key) {
+            is_new = self.execute(query("NOTHING")).await?.rows_affected() > 0;
+        }
+        let is_sealed = seal::is_sealed(self.cipher, table);
+        if !is_new {
+            if is_sealed {
+                self.unseal_row(table, room, key).await?;
+            }
+            // An update, not a replacement: indices that stay the same are not written.
+            let updates: String = columns
+                .split_terminator(", ")
+                .map(|column| format!("{column} = excluded.{column}, "))
+                .collect();
+            self.execute(query(&format!("UPDATE SET {updates}value = excluded.value"))).await?;
+        }
+        if is_sealed {
             let nonce = seal::nonce_of(&value)?;
             self.toggle(table, room, key, &nonce).await?;
             if table::REPLACED_OFTEN.contains(&table) {
                 self.writer.known.nonces.insert(key.to_owned(), nonce);
             }
         }
-        self.execute(query.bind(value)).await?;
-        Ok(())
+        if let (Some(chunks), Some(lists)) = (chunks, self.writer.known.lists.get_mut(&room.id)) {
+            lists.insert(key.to_owned(), chunks::read_list(chunks)?);
+        }
+        Ok(!is_new)
     }
 
-    /// Takes a row out of its table's sum, before it is replaced or deleted.
+    /// Takes a row out of its table's sum, before it is replaced.
     async fn unseal_row(
         &mut self,
         table: Table,
@@ -328,10 +359,23 @@ impl<'c> Transaction<'c> {
         room: &RoomKey,
         key: &[u8],
     ) -> Result<bool, StoreError> {
-        if seal::is_sealed(self.cipher, table) {
-            self.unseal_row(table, room, key).await?;
+        if let Some(lists) = self.writer.known.lists.get_mut(&room.id) {
+            lists.remove(key);
         }
-        self.delete(table, key).await
+        if !seal::is_sealed(self.cipher, table) {
+            return self.delete(table, key).await;
+        }
+        self.writer.known.nonces.remove(key);
+        self.hook.statement()?;
+        let sql = format!("DELETE FROM {} WHERE key = ? RETURNING value", table.name);
+        let old: Option<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(key)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(database)?;
+        let Some(old) = old else { return Ok(false) };
+        self.toggle(table, room, key, &seal::nonce_of(&old)?).await?;
+        Ok(true)
     }
 
     /// Deletes a row; whether it was there.
@@ -377,19 +421,28 @@ impl<'c> Transaction<'c> {
         Ok(last.unwrap_or(0))
     }
 
-    /// What the rows of a table name as their chunks.
+    /// The pieces that a room's rows name, by the rows' lookup keys.
     pub(crate) async fn chunk_lists(
         &mut self,
-        table: Table,
         room: &RoomKey,
-    ) -> Result<Vec<Vec<i64>>, StoreError> {
-        let sql = format!("SELECT key, chunks FROM {} WHERE room = ?", table.name);
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(room.id)
-            .fetch_all(self.connection())
-            .await
-            .map_err(database)?;
-        rows.into_iter().map(|(key, list)| chunk_list(self.cipher, table, &key, list)).collect()
+    ) -> Result<&HashMap<Vec<u8>, Vec<i64>>, StoreError> {
+        if !self.writer.known.lists.contains_key(&room.id) {
+            let mut lists = HashMap::new();
+            for table in table::CHUNKED {
+                let sql = format!("SELECT key, chunks FROM {} WHERE room = ?", table.name);
+                let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(sql))
+                    .bind(room.id)
+                    .fetch_all(self.connection())
+                    .await
+                    .map_err(database)?;
+                for (key, list) in rows {
+                    let list = chunk_list(self.cipher, table, &key, list)?;
+                    lists.insert(key, list);
+                }
+            }
+            self.writer.known.lists.insert(room.id, lists);
+        }
+        Ok(self.writer.known.lists.entry(room.id).or_default())
     }
 }
 
