@@ -124,6 +124,9 @@ impl<'a> Cutter<'a> {
         let list =
             codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()));
         transaction.chunks(room).await?.extend(ids);
+        if let Some(last) = next {
+            transaction.note_last_chunk(last);
+        }
         list
     }
 }

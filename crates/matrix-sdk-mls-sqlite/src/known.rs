@@ -24,6 +24,8 @@ pub(crate) struct Known {
     pub(crate) nonces: HashMap<Vec<u8>, Nonce>,
     /// By room, all of its pieces: their lookup keys, and their IDs.
     pub(crate) chunks: HashMap<i64, HashMap<Vec<u8>, i64>>,
+    /// The highest ID of a piece that was ever given out.
+    pub(crate) last_chunk: Option<i64>,
     /// By room, the pieces that its rows name, by the rows' lookup keys.
     pub(crate) lists: HashMap<i64, HashMap<Vec<u8>, Vec<i64>>>,
 }

@@ -1,9 +1,10 @@
 //! The store.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -32,7 +33,7 @@ use crate::{
     load::Reader,
     right_of_way::RightOfWay,
     save, schema, table,
-    transaction::{Durability, Transaction, Writer},
+    transaction::{Durability, RoomKey, Transaction, Writer, room_key},
 };
 
 /// The database's name in its directory.
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     readers: SqlitePool,
     busy_timeout: Duration,
     hook: Hook,
+    /// By their lookup keys, the IDs of rooms.
+    room_ids: StdMutex<HashMap<Vec<u8>, i64>>,
     pub(crate) way: RightOfWay,
     /// Erased secrets are still in the log.
     secrets_in_log: AtomicBool,
@@ -132,6 +135,7 @@ impl SqliteMlsStore {
                 cipher,
                 writer: Mutex::new(Some(Writer::new(writer))),
                 hook,
+                room_ids: StdMutex::default(),
                 way: RightOfWay::new(),
                 busy_timeout: config.busy_timeout,
                 // Perhaps from the last run, which may have been stopped before it could do so.
@@ -203,6 +207,23 @@ impl SqliteMlsStore {
 
     pub(crate) async fn snapshot(&self) -> Result<SqlTransaction<'static, Sqlite>, StoreError> {
         self.inner.readers.begin().await.map_err(database)
+    }
+
+    /// A room's row, for a single statement that need not see more than itself. Rooms are never deleted
+    /// and keep their ID, so that is asked for once.
+    async fn known_room(
+        &self,
+        reader: &mut Reader<'_>,
+        room_id: &RoomId,
+    ) -> Result<Option<RoomKey>, StoreError> {
+        let key = room_key(&self.inner.cipher, room_id);
+        let known = || self.inner.room_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = known().get(&key).copied() {
+            return Ok(Some(RoomKey { id, key }));
+        }
+        let Some(room) = reader.room(room_id).await? else { return Ok(None) };
+        known().insert(key, room.id);
+        Ok(Some(room))
     }
 
     pub(crate) fn reader<'a>(&'a self, snapshot: &'a mut SqliteConnection) -> Reader<'a> {
@@ -352,9 +373,11 @@ impl MlsStore for SqliteMlsStore {
         room_id: &RoomId,
         node: &NodeId,
     ) -> Result<Vec<QueuedEvent>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        let Some(room) = reader.room(room_id).await? else { return Ok(Vec::new()) };
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        let mut reader = self.reader(&mut connection);
+        let Some(room) = self.known_room(&mut reader, room_id).await? else {
+            return Ok(Vec::new());
+        };
         let node = reader.key(table::QUEUED, &room, node.as_bytes());
         let mut events = reader.queued(&room, &node).await?;
         events.sort_by(|a, b| (a.received_at, &a.event_id).cmp(&(b.received_at, &b.event_id)));
@@ -376,16 +399,18 @@ impl MlsStore for SqliteMlsStore {
     }
 
     async fn queued_event_count(&self, room_id: &RoomId) -> Result<usize, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        let Some(room) = reader.room(room_id).await? else { return Ok(0) };
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        let mut reader = self.reader(&mut connection);
+        let Some(room) = self.known_room(&mut reader, room_id).await? else { return Ok(0) };
         reader.count(table::QUEUED, &room).await
     }
 
     async fn held_welcomes(&self, room_id: &RoomId) -> Result<Vec<HeldWelcome>, StoreError> {
-        let mut snapshot = self.snapshot().await?;
-        let mut reader = self.reader(&mut snapshot);
-        let Some(room) = reader.room(room_id).await? else { return Ok(Vec::new()) };
+        let mut connection = self.inner.readers.acquire().await.map_err(database)?;
+        let mut reader = self.reader(&mut connection);
+        let Some(room) = self.known_room(&mut reader, room_id).await? else {
+            return Ok(Vec::new());
+        };
         let mut welcomes = reader.welcomes(&room).await?;
         welcomes.sort_by_key(|welcome| (welcome.received_at, welcome.content.epoch));
         Ok(welcomes)

@@ -59,4 +59,4 @@ pub(crate) const SEALED: [Table; 8] =
 pub(crate) const PACKED: [Table; 2] = [RECORD, COMMIT_EVENT];
 
 /// The tables with rows that are replaced again and again, one batch after the other.
-pub(crate) const REPLACED_OFTEN: [Table; 1] = [GENERATION];
+pub(crate) const REPLACED_OFTEN: [Table; 2] = [GENERATION, VAULT];

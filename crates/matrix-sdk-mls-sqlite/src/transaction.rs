@@ -414,11 +414,19 @@ impl<'c> Transaction<'c> {
 
     /// The highest chunk ID that was ever given out.
     pub(crate) async fn last_chunk(&mut self) -> Result<i64, StoreError> {
+        if let Some(last) = self.writer.known.last_chunk {
+            return Ok(last);
+        }
         let last = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'chunk'")
             .fetch_optional(self.connection())
             .await
             .map_err(database)?;
         Ok(last.unwrap_or(0))
+    }
+
+    /// An ID was given out.
+    pub(crate) const fn note_last_chunk(&mut self, id: i64) {
+        self.writer.known.last_chunk = Some(id);
     }
 
     /// The pieces that a room's rows name, by the rows' lookup keys.
