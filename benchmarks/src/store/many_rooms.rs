@@ -3,17 +3,21 @@
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use matrix_dmls::{Group, GroupExtension, InstanceId, LocalMember};
+use matrix_dmls::{Group, LocalMember};
 use matrix_sdk_crypto::OlmMachine;
 use matrix_sdk_crypto_mls::{
-    MlsMachine, RoomSettings,
+    MlsMachine,
     room::RoomView,
     store::{Changes, MlsStore as _},
 };
 use matrix_sdk_mls_sqlite::SqliteMlsStore;
 use ruma::RoomId;
 
-use super::{Options, people::Person, room::KEY};
+use super::{
+    Options,
+    people::Person,
+    room::{KEY, extension},
+};
 use crate::sample::{Samples, Summary};
 
 /// How many rooms are stored at a time.
@@ -28,13 +32,7 @@ pub async fn measure(directory: &Path, olm: &OlmMachine, options: &Options) -> R
     let local = LocalMember::new(account.identity, &account.seed)?;
     let others = [Person::new(1)?, Person::new(2)?];
     let packages = others.map(|person| person.package.key_package);
-    let defaults = RoomSettings::default();
-    let extension = GroupExtension {
-        instance: InstanceId::from_bytes([7; 32]),
-        trust: defaults.trust,
-        external: defaults.external,
-        history: defaults.history,
-    };
+    let extension = extension();
     let mut last = RoomId::parse("!none:example.org")?;
     let mut changes = Changes::default();
     for number in 0..options.rooms {

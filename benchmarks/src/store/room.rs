@@ -114,13 +114,7 @@ impl Room {
 
         // Then the founding.
         let mut group = Group::new(id.as_str());
-        let defaults = RoomSettings::default();
-        let extension = GroupExtension {
-            instance: InstanceId::from_bytes([7; 32]),
-            trust: defaults.trust,
-            external: defaults.external,
-            history: defaults.history,
-        };
+        let extension = extension();
         let packages = people.iter().map(|person| person.package.key_package.clone()).collect();
         let (founding, changes) = group.found(&local, &extension, packages)?;
         group.apply(changes);
@@ -251,6 +245,17 @@ impl Room {
             "origin_server_ts": now(),
             "content": content,
         }))
+    }
+}
+
+/// The settings of a group, as a machine founds it.
+pub fn extension() -> GroupExtension {
+    let defaults = RoomSettings::default();
+    GroupExtension {
+        instance: InstanceId::from_bytes([7; 32]),
+        trust: defaults.trust,
+        external: defaults.external,
+        history: defaults.history,
     }
 }
 

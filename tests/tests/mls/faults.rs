@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use matrix_mls_tests::{DriverError, MlsDevice, User};
+use matrix_mls_tests::{DriverError, MlsDevice};
 use matrix_sdk_crypto_mls::{AnyOutgoingRequest, MlsError, Notice, Readiness};
 use reqwest::StatusCode;
 use ruma::{
-    OneTimeKeyAlgorithm, OwnedEventId, OwnedRoomId, RoomId, api::client::keys::claim_keys,
+    OneTimeKeyAlgorithm, OwnedEventId, RoomId, api::client::keys::claim_keys,
     events::StateEventType,
 };
 use serde_json::Value;
 
 use crate::support::{
-    COMMIT, NOW, SOON, all_read, commit_in_outbox, commits, homeserver, reads, room_of, tip, user,
+    COMMIT, NOW, SOON, about_to_add, all_read, commit_in_outbox, commits, homeserver, reads,
+    room_of, tip, user,
 };
 
 #[tokio::test]
@@ -97,21 +98,6 @@ async fn who_lost_the_welcome_is_told_and_gets_in_by_being_removed_and_added_aga
     all_read(&room, &answer, "here I am", &mut [&mut alice, &mut bob, &mut dave]).await;
 }
 
-/// Alice and Bob talk, Dave has joined, and the commit that will add him waits in Alice's outbox.
-async fn about_to_add() -> (User, User, User, OwnedRoomId) {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let mut dave = user(&http, "dave", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
-    alice.first().invite(&room, dave.id()).await.unwrap();
-    dave.join(&room).await.unwrap();
-    alice.first().sync(SOON).await.unwrap();
-    (alice, bob, dave, room)
-}
-
 /// Sends the commit, and lets the client stop before it hears that the server has it.
 async fn commit_and_stop(device: &mut MlsDevice, room: &RoomId) -> OwnedEventId {
     let request = commit_in_outbox(device, room).await;
@@ -123,7 +109,7 @@ async fn commit_and_stop(device: &mut MlsDevice, room: &RoomId) -> OwnedEventId 
 
 #[tokio::test]
 async fn a_client_that_stops_before_its_commit_is_confirmed_sends_it_again_as_the_same_event() {
-    let (mut alice, mut bob, mut dave, room) = about_to_add().await;
+    let (mut alice, mut bob, mut dave, room, _) = about_to_add().await;
     let event = commit_and_stop(alice.first(), &room).await;
     assert_eq!(commits(bob.first(), &room).await.len(), 2);
 
@@ -139,7 +125,7 @@ async fn a_client_that_stops_before_its_commit_is_confirmed_sends_it_again_as_th
 
 #[tokio::test]
 async fn a_client_that_stops_before_its_commit_is_confirmed_finds_it_in_the_next_sync() {
-    let (mut alice, mut bob, mut dave, room) = about_to_add().await;
+    let (mut alice, mut bob, mut dave, room, _) = about_to_add().await;
     let event = commit_and_stop(alice.first(), &room).await;
 
     alice.first().sync(NOW).await.unwrap();
@@ -152,7 +138,7 @@ async fn a_client_that_stops_before_its_commit_is_confirmed_finds_it_in_the_next
 
 #[tokio::test]
 async fn an_answer_that_comes_after_the_sync_is_no_error() {
-    let (mut alice, _, mut dave, room) = about_to_add().await;
+    let (mut alice, _, mut dave, room, _) = about_to_add().await;
     let device = alice.first();
     let request = commit_in_outbox(device, &room).await;
     let AnyOutgoingRequest::RoomMessage(put) = request.request() else { unreachable!() };
@@ -166,7 +152,7 @@ async fn an_answer_that_comes_after_the_sync_is_no_error() {
 
 #[tokio::test]
 async fn a_client_that_stops_before_the_welcome_is_sent_sends_it_later() {
-    let (mut alice, mut bob, mut dave, room) = about_to_add().await;
+    let (mut alice, mut bob, mut dave, room, _) = about_to_add().await;
     let device = alice.first();
     let request = commit_in_outbox(device, &room).await;
     device.send_mls_request(&request).await.unwrap();

@@ -6,8 +6,8 @@ use ruma::serde::Raw;
 use serde_json::{Value, json};
 
 use crate::support::{
-    COMMIT, SOON, all_read, commit_in_outbox, content, fetch, homeserver, reads, refuses, room_of,
-    room_with, send_raw, tip, user,
+    COMMIT, SOON, about_to_add, all_read, commit_in_outbox, content, fetch, homeserver, reads,
+    refuses, room_of, room_with, send_raw, tip, user,
 };
 
 #[tokio::test]
@@ -120,16 +120,7 @@ async fn a_message_from_another_room_is_not_read() {
 
 #[tokio::test]
 async fn a_commit_that_another_user_posts_is_dropped_and_the_authors_counts() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let mut dave = user(&http, "dave", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
-    alice.first().invite(&room, dave.id()).await.unwrap();
-    dave.join(&room).await.unwrap();
-    alice.first().sync(SOON).await.unwrap();
+    let (mut alice, mut bob, mut dave, room, first) = about_to_add().await;
 
     // Bob has the commit from somewhere before the server has accepted Alice's event.
     let request = commit_in_outbox(alice.first(), &room).await;
@@ -157,16 +148,7 @@ async fn a_commit_that_another_user_posts_is_dropped_and_the_authors_counts() {
 
 #[tokio::test]
 async fn a_relayed_copy_counts_for_the_author_and_for_those_whom_it_lets_in() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let mut dave = user(&http, "dave", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
-    alice.first().invite(&room, dave.id()).await.unwrap();
-    dave.join(&room).await.unwrap();
-    alice.first().sync(SOON).await.unwrap();
+    let (mut alice, mut bob, mut dave, room, first) = about_to_add().await;
 
     let request = commit_in_outbox(alice.first(), &room).await;
     let AnyOutgoingRequest::RoomMessage(put) = request.request() else { unreachable!() };

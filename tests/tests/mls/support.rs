@@ -199,3 +199,19 @@ pub async fn devices_in(device: &MlsDevice, room: &RoomId, user: &UserId) -> usi
     let of_user = |(_, member): &(_, &Arc<Member>)| member.device().user_id == user.as_str();
     status.roster.iter().filter(of_user).count()
 }
+
+/// Alice and Bob talk, and Dave has joined, whom nobody has added yet: Alice will, as soon as she
+/// wants to send. Also what was said before.
+pub async fn about_to_add() -> (User, User, User, OwnedRoomId, Sent) {
+    let http = homeserver().await;
+    let mut alice = user(&http, "alice", 1).await;
+    let mut bob = user(&http, "bob", 1).await;
+    let mut dave = user(&http, "dave", 1).await;
+    let room = room_of(&mut alice, &mut [&mut bob]).await;
+    let first = alice.first().say(&room, "before").await.unwrap();
+    reads(bob.first(), &room, &first.event_id, "before").await;
+    alice.first().invite(&room, dave.id()).await.unwrap();
+    dave.join(&room).await.unwrap();
+    alice.first().sync(SOON).await.unwrap();
+    (alice, bob, dave, room, first)
+}

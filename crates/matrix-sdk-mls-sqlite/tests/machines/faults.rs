@@ -3,8 +3,8 @@
 use std::{
     fmt::Write as _,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -13,7 +13,7 @@ use matrix_sdk_mls_sqlite::{SqliteMlsStore, WriteHook, WritePoint};
 
 use super::{
     device::{Command, Endangered, Report},
-    story::{Victim, World},
+    story::{Victim, World, at_every_write},
 };
 
 /// How the database fails.
@@ -133,42 +133,16 @@ async fn story(fault: Fault, at: u32) -> usize {
     victim.failures
 }
 
-/// For every n, until no command has so many writes; two stories at a time.
-fn at_every_write(fault: Fault) -> (u32, usize) {
-    let (next, failures) = (Mutex::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread();
-                let runtime = { runtime }.enable_all().build().unwrap();
-                loop {
-                    let at = {
-                        let mut next = next.lock().unwrap();
-                        *next += 1;
-                        *next - 1
-                    };
-                    let failed = runtime.block_on(story(fault, at));
-                    failures.fetch_add(failed, Ordering::SeqCst);
-                    if failed == 0 {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    (next.into_inner().unwrap(), failures.into_inner())
-}
-
 #[test]
 fn every_write_fails() {
-    let (writes, failures) = at_every_write(Fault::Failing);
+    let (writes, failures) = at_every_write(|at| story(Fault::Failing, at));
     eprintln!("{failures} failures, at up to {writes} writes of a command");
     assert!(writes > 50 && failures > 300, "{failures} failures, at up to {writes} writes");
 }
 
 #[test]
 fn the_disk_is_full() {
-    let (pages, failures) = at_every_write(Fault::Full);
+    let (pages, failures) = at_every_write(|at| story(Fault::Full, at));
     eprintln!("{failures} failures, with room for up to {pages} pages");
     assert!(failures > 20, "{failures} failures");
 }

@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicI64, Ordering},
     },
 };
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::{
     device::{Command, Endangered, Report},
-    story::{Victim, World},
+    story::{Victim, World, at_every_write},
 };
 
 const DIRECTORY: &str = "MLS_SQLITE_MACHINE_DIRECTORY";
@@ -233,29 +233,7 @@ fn killed_at_every_write_of_every_command() {
         child(Path::new(&directory));
         return;
     }
-    let (next, kills) = (Mutex::new(0), AtomicUsize::new(0));
-    // Two stories at a time.
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread();
-                let runtime = { runtime }.enable_all().build().unwrap();
-                loop {
-                    let at = {
-                        let mut next = next.lock().unwrap();
-                        *next += 1;
-                        *next - 1
-                    };
-                    let killed = runtime.block_on(story(at));
-                    kills.fetch_add(killed, Ordering::SeqCst);
-                    if killed == 0 {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    let (writes, kills) = (next.into_inner().unwrap(), kills.into_inner());
+    let (writes, kills) = at_every_write(|at| story(at.into()));
     eprintln!("{kills} kills, at up to {writes} writes");
     assert!(writes > 10 && kills > 100, "{kills} kills, at up to {writes} writes");
 }

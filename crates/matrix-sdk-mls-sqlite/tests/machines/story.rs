@@ -1,6 +1,9 @@
 //! The story: all that a machine does, told from one device's side.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
 
 use matrix_sdk_crypto_mls::testing::{DeviceName, RoomOptions, SimDevice, SimServer};
 use ruma::{RoomId, device_id, events::room::member::MembershipState as Membership, user_id};
@@ -188,4 +191,27 @@ impl World {
         assert_eq!(report.problems, Vec::<String>::new());
         assert_eq!(report.outbox, 0);
     }
+}
+
+/// Tells stories in which something happens at the n-th write of every command, for every n until it
+/// never does; two at a time. `tell` gives how often it did. How many stories there were, and how
+/// often it did in all.
+pub fn at_every_write<F: Future<Output = usize>>(tell: impl Fn(u32) -> F + Sync) -> (u32, usize) {
+    let (next, times) = (AtomicU32::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = { runtime }.enable_all().build().unwrap();
+                loop {
+                    let happened = runtime.block_on(tell(next.fetch_add(1, Ordering::SeqCst)));
+                    times.fetch_add(happened, Ordering::SeqCst);
+                    if happened == 0 {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (next.into_inner(), times.into_inner())
 }
