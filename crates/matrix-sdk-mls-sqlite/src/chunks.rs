@@ -4,15 +4,20 @@
 //! a dozen places. Values are cut where their *content* says so, hence equal stretches are cut equally
 //! wherever they are, and each piece is stored once per room under the hash of its content.
 
+mod before;
 mod split;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use matrix_sdk_crypto_mls::store::StoreError;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use self::split::{MAX, split};
+pub(crate) use self::before::Before;
+use self::{
+    before::Key,
+    split::{MAX, split},
+};
 use crate::{
     cipher::{Cipher, Place},
     codec,
@@ -42,7 +47,19 @@ pub(crate) enum Blob {
 
 /// Takes a row's values apart.
 #[derive(Default)]
-pub(crate) struct Cutter<'a>(Vec<(&'a [u8], Form)>);
+pub(crate) struct Cutter<'a> {
+    pieces: Vec<Piece<'a>>,
+    before: Option<Before>,
+    /// The tree among the values, and which of the pieces are its.
+    tree: Option<(&'a [u8], Range<usize>)>,
+}
+
+struct Piece<'a> {
+    bytes: &'a [u8],
+    form: Form,
+    /// If it is known without hashing.
+    key: Option<Key>,
+}
 
 /// How a piece is stored: the number is in its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +71,11 @@ enum Form {
 }
 
 impl<'a> Cutter<'a> {
+    /// With the tree that was stored before, which the next one may resemble.
+    pub(crate) fn after(before: Option<Before>) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     /// Takes a value apart that may be secret.
     pub(crate) fn cut(&mut self, value: &'a [u8]) -> Blob {
         self.cut_as(value, Form::Plain)
@@ -64,53 +86,81 @@ impl<'a> Cutter<'a> {
         self.cut_as(value, Form::Packed)
     }
 
+    /// Takes a ratchet tree apart. Public as well.
+    pub(crate) fn cut_tree(&mut self, value: &'a [u8]) -> Blob {
+        if value.len() < INLINE {
+            return self.cut_public(value);
+        }
+        let first = self.pieces.len();
+        if let Some(before) = &self.before {
+            let pieces = before.split(value).into_iter();
+            let form = Form::Packed;
+            self.pieces.extend(pieces.map(|(bytes, key)| Piece { bytes, form, key }));
+        } else {
+            self.cut_public(value);
+        }
+        self.tree = Some((value, first..self.pieces.len()));
+        self.blob(first)
+    }
+
     fn cut_as(&mut self, value: &'a [u8], form: Form) -> Blob {
         if value.len() < INLINE {
             return Blob::Inline(value.to_vec());
         }
-        let before = self.0.len();
-        self.0.extend(split(value).map(|piece| (piece, form)));
-        Blob::Chunks(u32::try_from(self.0.len() - before).unwrap_or(u32::MAX))
+        let first = self.pieces.len();
+        self.pieces.extend(split(value).map(|bytes| Piece { bytes, form, key: None }));
+        self.blob(first)
+    }
+
+    fn blob(&self, first: usize) -> Blob {
+        Blob::Chunks(u32::try_from(self.pieces.len() - first).unwrap_or(u32::MAX))
     }
 
     /// Stores the pieces that are not there yet, and gives what goes into the row's `chunks`.
     pub(crate) async fn store(
-        self,
+        mut self,
         transaction: &mut Transaction<'_>,
         room: &RoomKey,
     ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let keys: Vec<_> = self
-            .0
-            .iter()
-            .map(|(piece, _)| {
-                let mut key = transaction.cipher.lookup("chunk", &[&room.key, piece]);
-                key.truncate(KEY);
-                key
+        let cipher = transaction.cipher;
+        let keys: Vec<Key> = self
+            .pieces
+            .iter_mut()
+            .map(|piece| {
+                piece.key.take().unwrap_or_else(|| {
+                    let mut key = cipher.lookup("chunk", &[&room.key, piece.bytes]);
+                    key.truncate(KEY);
+                    key
+                })
             })
             .collect();
         let known = transaction.chunks(room).await?;
-        let mut ids: HashMap<_, _> =
-            keys.iter().filter_map(|key| Some((key.clone(), *known.get(key)?))).collect();
-        // In the value's order, so that lists are mostly runs.
-        let mut next = None;
+        let ids: Vec<Option<i64>> = keys.iter().map(|key| known.get(key).copied()).collect();
+        let mut list = Vec::with_capacity(ids.len());
+        let mut new = HashMap::new();
         let mut rows = Vec::new();
-        for (key, (piece, form)) in keys.iter().zip(&self.0) {
-            if ids.contains_key(key) {
+        // In the value's order, so that lists are mostly runs.
+        let mut last = None;
+        for ((key, piece), id) in keys.iter().zip(&self.pieces).zip(ids) {
+            if let Some(id) = id.or_else(|| new.get(key).copied()) {
+                list.push(id);
                 continue;
             }
-            let id = 1 + match next {
+            let id = 1 + match last {
                 Some(last) => last,
                 None => transaction.last_chunk().await?,
             };
-            next = Some(id);
-            let packed = Some(piece).filter(|_| *form == Form::Packed).and_then(|p| pack::pack(p));
+            last = Some(id);
+            let packed = Some(piece.bytes).filter(|_| piece.form == Form::Packed);
+            let packed = packed.and_then(pack::pack);
             let (form, value) = match &packed {
                 Some(packed) => (Form::Packed, packed.as_slice()),
-                None => (Form::Plain, *piece),
+                None => (Form::Plain, piece.bytes),
             };
-            let sealed = transaction.cipher.seal(place(id, key, form).as_ref(), value)?;
+            let sealed = cipher.seal(place(id, key, form).as_ref(), value)?;
             rows.push((id, key, sealed, form));
-            ids.insert(key.clone(), id);
+            new.insert(key.clone(), id);
+            list.push(id);
         }
         for rows in rows.chunks(BATCH) {
             let mut insert =
@@ -121,13 +171,16 @@ impl<'a> Cutter<'a> {
             });
             transaction.execute(insert.build().persistent(false)).await?;
         }
-        let list =
-            codec::encode_compact(&runs(keys.iter().filter_map(|key| ids.get(key)).copied()));
-        transaction.chunks(room).await?.extend(ids);
-        if let Some(last) = next {
+        transaction.chunks(room).await?.extend(new);
+        if let Some(last) = last {
             transaction.note_last_chunk(last);
         }
-        list
+        if let Some((tree, range)) = self.tree {
+            let lengths = self.pieces.iter().map(|piece| piece.bytes.len());
+            let pieces = lengths.zip(keys).skip(range.start).take(range.len()).collect();
+            transaction.note_tree(room, Before::new(tree, pieces));
+        }
+        codec::encode_compact(&runs(list.into_iter()))
     }
 }
 
@@ -143,15 +196,20 @@ fn runs(ids: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
     runs
 }
 
+/// The list that was written as these bytes, as runs.
+pub(crate) fn read_runs(bytes: &[u8]) -> Result<Vec<Range<i64>>, StoreError> {
+    let runs: Vec<(i64, i64)> = codec::decode(bytes)?;
+    runs.into_iter()
+        .map(|(first, count)| {
+            let end = first.checked_add(count).filter(|_| (0..1 << 24).contains(&count));
+            Ok(first..end.ok_or_else(|| corrupt("a list of pieces"))?)
+        })
+        .collect()
+}
+
 /// The list that was written as these bytes.
 pub(crate) fn read_list(bytes: &[u8]) -> Result<Vec<i64>, StoreError> {
-    let runs: Vec<(i64, i64)> = codec::decode(bytes)?;
-    let mut list = Vec::new();
-    for (first, count) in runs {
-        let end = first.checked_add(count).filter(|_| (0..1 << 24).contains(&count));
-        list.extend(first..end.ok_or_else(|| corrupt("a list of pieces"))?);
-    }
-    Ok(list)
+    Ok(read_runs(bytes)?.into_iter().flatten().collect())
 }
 
 /// A chunk is bound to its ID as well as to its key, since lists name it by ID; and to its form.
@@ -252,11 +310,12 @@ pub(crate) async fn collect_garbage(
         transaction.delete_in_room(table::ROSTER, room, &key).await?;
     }
     let lists = transaction.chunk_lists(room).await?;
-    let used: std::collections::HashSet<i64> = lists.values().flatten().copied().collect();
+    let used = union(lists.values().flatten());
     let known = transaction.chunks(room).await?;
     let mut unused = Vec::new();
     known.retain(|_, id| {
-        let is_used = used.contains(id);
+        let after = used.partition_point(|run| run.end <= *id);
+        let is_used = used.get(after).is_some_and(|run| run.contains(id));
         if !is_used {
             unused.push(*id);
         }
@@ -274,6 +333,21 @@ pub(crate) async fn collect_garbage(
     Ok(())
 }
 
+/// What is in any of the runs, in order and without overlaps: lists of neighbouring epochs have most
+/// in common.
+fn union<'r>(runs: impl Iterator<Item = &'r Range<i64>>) -> Vec<Range<i64>> {
+    let mut runs: Vec<_> = runs.filter(|run| !run.is_empty()).cloned().collect();
+    runs.sort_unstable_by_key(|run| run.start);
+    runs.dedup_by(|next, run| {
+        let touches = next.start <= run.end;
+        if touches {
+            run.end = run.end.max(next.end);
+        }
+        touches
+    });
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,5 +361,11 @@ mod tests {
         for bad in [(1, -1), (i64::MAX, 1), (0, i64::MAX)] {
             assert!(read_list(&codec::encode_compact(&[bad]).unwrap()).is_err());
         }
+    }
+
+    #[test]
+    fn runs_that_touch_are_one() {
+        let runs = [7..9, 1..3, 3..4, 20..20, 8..12, 2..3];
+        assert_eq!(union(runs.iter()), [1..4, 7..12]);
     }
 }

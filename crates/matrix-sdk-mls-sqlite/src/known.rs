@@ -1,8 +1,11 @@
 //! What the last batches have left in the database, so that the next one need not read it again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
-use crate::seal::{Nonce, Sum};
+use crate::{
+    chunks::Before,
+    seal::{Nonce, Sum},
+};
 
 /// How many entries there are of a kind at most. With more, all are forgotten.
 const MAX: usize = 1024;
@@ -10,8 +13,11 @@ const MAX: usize = 1024;
 /// And so many pieces, of all rooms: about 5 MB.
 const MAX_CHUNKS: usize = 32_768;
 
-/// And so many mentions of them in lists: about 2 MB.
-const MAX_LISTED: usize = 262_144;
+/// And so many runs of them in lists: 4 MiB.
+const MAX_RUNS: usize = 262_144;
+
+/// And trees of so many bytes: 8 MiB.
+const MAX_TREES: usize = 8 << 20;
 
 /// What is known of the database as of a version of it: sums, IDs of rooms, and nonces of rows that
 /// are replaced often, by their lookup keys; and pieces.
@@ -27,7 +33,9 @@ pub(crate) struct Known {
     /// The highest ID of a piece that was ever given out.
     pub(crate) last_chunk: Option<i64>,
     /// By room, the pieces that its rows name, by the rows' lookup keys.
-    pub(crate) lists: HashMap<i64, HashMap<Vec<u8>, Vec<i64>>>,
+    pub(crate) lists: HashMap<i64, HashMap<Vec<u8>, Vec<Range<i64>>>>,
+    /// By room, the ratchet tree that was stored last.
+    pub(crate) trees: HashMap<i64, Before>,
 }
 
 impl Known {
@@ -40,9 +48,12 @@ impl Known {
     pub(crate) fn keep_if(&mut self, version: i64) {
         let counts = [self.rooms.len(), self.sums.len(), self.nonces.len()];
         let chunks: usize = self.chunks.values().map(HashMap::len).sum();
-        let listed: usize = self.lists.values().flat_map(HashMap::values).map(Vec::len).sum();
-        let too_much =
-            counts.iter().any(|count| *count > MAX) || chunks > MAX_CHUNKS || listed > MAX_LISTED;
+        let runs: usize = self.lists.values().flat_map(HashMap::values).map(Vec::len).sum();
+        let trees: usize = self.trees.values().map(Before::size).sum();
+        let too_much = counts.iter().any(|count| *count > MAX)
+            || chunks > MAX_CHUNKS
+            || runs > MAX_RUNS
+            || trees > MAX_TREES;
         if self.version != version || too_much {
             *self = Self { version, ..Self::default() };
         }

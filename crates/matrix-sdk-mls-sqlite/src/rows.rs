@@ -84,7 +84,7 @@ impl StateRow {
                 .iter()
                 .map(|(table, key, value)| {
                     let blob =
-                        if table == TREE { cutter.cut_public(value) } else { cutter.cut(value) };
+                        if table == TREE { cutter.cut_tree(value) } else { cutter.cut(value) };
                     Entry(table, key.to_owned(), blob)
                 })
                 .collect(),

@@ -171,7 +171,7 @@ impl Saver<'_, '_> {
                 continue;
             };
             let key = self.key(table::NODE_STATE, node.as_bytes());
-            let mut cutter = Cutter::default();
+            let mut cutter = Cutter::after(self.transaction.last_tree(&self.room));
             let row = StateRow::new(*node, state, &mut cutter);
             let chunks = cutter.store(self.transaction, &self.room).await?;
             let was_there =
@@ -202,7 +202,7 @@ impl Saver<'_, '_> {
             let key = self.key(table::PENDING, node.as_bytes());
             let (hash, link) = self.roster(&pending.node.roster).await?;
             let (key_hash, _) = self.roster(pending.node.epoch_key.roster()).await?;
-            let mut cutter = Cutter::default();
+            let mut cutter = Cutter::after(self.transaction.last_tree(&self.room));
             let row = PendingRow::new(pending, hash, key_hash, &mut cutter);
             let chunks = cutter.store(self.transaction, &self.room).await?;
             let beside = Beside::Both(&link, &chunks);

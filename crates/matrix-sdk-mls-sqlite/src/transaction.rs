@@ -1,6 +1,9 @@
 //! One batch of changes, and the few statements that it is made of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use matrix_sdk_crypto_mls::store::StoreError;
 use ruma::RoomId;
@@ -12,7 +15,7 @@ use sqlx::{
 use zeroize::Zeroizing;
 
 use crate::{
-    chunks,
+    chunks::{self, Before},
     cipher::{Cipher, Place},
     error::database,
     hook::Hook,
@@ -297,7 +300,7 @@ impl<'c> Transaction<'c> {
             }
         }
         if let (Some(chunks), Some(lists)) = (chunks, self.writer.known.lists.get_mut(&room.id)) {
-            lists.insert(key.to_owned(), chunks::read_list(chunks)?);
+            lists.insert(key.to_owned(), chunks::read_runs(chunks)?);
         }
         Ok(!is_new)
     }
@@ -429,11 +432,21 @@ impl<'c> Transaction<'c> {
         self.writer.known.last_chunk = Some(id);
     }
 
+    /// The ratchet tree that was stored last in a room. It is taken out.
+    pub(crate) fn last_tree(&mut self, room: &RoomKey) -> Option<Before> {
+        self.writer.known.trees.remove(&room.id)
+    }
+
+    /// A ratchet tree was stored.
+    pub(crate) fn note_tree(&mut self, room: &RoomKey, tree: Before) {
+        self.writer.known.trees.insert(room.id, tree);
+    }
+
     /// The pieces that a room's rows name, by the rows' lookup keys.
     pub(crate) async fn chunk_lists(
         &mut self,
         room: &RoomKey,
-    ) -> Result<&HashMap<Vec<u8>, Vec<i64>>, StoreError> {
+    ) -> Result<&HashMap<Vec<u8>, Vec<Range<i64>>>, StoreError> {
         if !self.writer.known.lists.contains_key(&room.id) {
             let mut lists = HashMap::new();
             for table in table::CHUNKED {
@@ -444,8 +457,8 @@ impl<'c> Transaction<'c> {
                     .await
                     .map_err(database)?;
                 for (key, list) in rows {
-                    let list = chunk_list(self.cipher, table, &key, list)?;
-                    lists.insert(key, list);
+                    let list = self.cipher.open(Place(table.beside, &key), list)?;
+                    lists.insert(key, chunks::read_runs(&list)?);
                 }
             }
             self.writer.known.lists.insert(room.id, lists);

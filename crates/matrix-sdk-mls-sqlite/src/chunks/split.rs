@@ -36,7 +36,8 @@ pub(super) fn split(mut value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn length(value: &[u8]) -> usize {
+/// How long a value's first piece is.
+pub(super) fn length(value: &[u8]) -> usize {
     let mut hash: u64 = 0;
     for (index, byte) in value.iter().enumerate().take(MAX).skip(MIN) {
         let gear = GEAR.get(usize::from(*byte)).copied().unwrap_or_default();
