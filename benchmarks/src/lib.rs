@@ -4,6 +4,8 @@
 //! as a ratio; see `docs/benchmarks.md`. `cargo xtask bench` builds and runs this.
 
 pub mod disk;
+pub mod forks;
+pub mod people;
 pub mod report;
 pub mod sample;
 pub mod store;

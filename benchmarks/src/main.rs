@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use matrix_mls_benchmarks::store;
+use matrix_mls_benchmarks::{forks, store};
 
 /// Measures what the machine and its store cost
 #[derive(Debug, Parser)]
@@ -18,6 +18,27 @@ struct Args {
 enum Benchmark {
     /// Messages, commits and sizes, with everything on disk
     Store(StoreArgs),
+    /// What branches cost: choosing a tip, puncturing, merging
+    Forks(ForksArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ForksArgs {
+    /// How many devices the group has
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(20..=5000))]
+    devices: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+struct Output {
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Fail when a bound is missed
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -29,30 +50,34 @@ struct StoreArgs {
     /// program. It should be on a disk: in memory nothing is durable
     #[arg(long, value_name = "DIRECTORY")]
     directory: Option<PathBuf>,
-    /// Print one JSON document instead of the table
-    #[arg(long)]
-    json: bool,
-    /// Fail when a bound is missed
-    #[arg(long)]
-    strict: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let Benchmark::Store(args) = Args::parse().benchmark;
-    let directory = match args.directory {
-        Some(directory) => directory,
-        None => std::env::current_exe()?.parent().context("no directory")?.to_owned(),
+    let tell = |what: &str| eprintln!("{what} …");
+    let (report, output) = match Args::parse().benchmark {
+        Benchmark::Store(args) => {
+            let directory = match args.directory {
+                Some(directory) => directory,
+                None => std::env::current_exe()?.parent().context("no directory")?.to_owned(),
+            };
+            let options = store::Options::full(args.devices as usize, directory);
+            (store::run(&options, &tell).await?, args.output)
+        }
+        Benchmark::Forks(args) => {
+            let options = forks::Options::full(args.devices as usize);
+            (forks::run(&options, &tell)?, args.output)
+        }
     };
-    let options = store::Options::full(args.devices as usize, directory);
-    let report = store::run(&options, &|what| eprintln!("{what} …")).await?;
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if output.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
         write!(out, "{report}")?;
     }
-    let failed = args.strict && !report.all_hold();
+    let failed = output.strict && !report.all_hold();
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -52,7 +52,9 @@ impl fmt::Display for Report {
             let bound = row.bound.as_deref().unwrap_or_default();
             writeln!(f, "| {} | {bound} | {} | {holds} |", row.what, row.measured)?;
         }
-        writeln!(f, "\nFor comparison:\n\n| operation | measured |\n|---|---|")?;
+        if !self.comparison.is_empty() {
+            writeln!(f, "\nFor comparison:\n\n| operation | measured |\n|---|---|")?;
+        }
         for row in &self.comparison {
             writeln!(f, "| {} | {} |", row.what, row.measured)?;
         }

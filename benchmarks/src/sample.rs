@@ -33,6 +33,14 @@ impl Samples {
         result
     }
 
+    /// The same for what is no future.
+    pub fn time_now<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let result = work();
+        self.push(begin.elapsed().as_secs_f64() * 1000.0);
+        result
+    }
+
     /// Sums up; zeros when nothing was measured.
     pub fn summary(&self) -> Summary {
         let mut values = self.0.clone();

@@ -4,7 +4,6 @@ mod many_rooms;
 mod megolm;
 #[cfg(feature = "openmls")]
 mod openmls;
-mod people;
 mod room;
 mod rows;
 
@@ -21,6 +20,7 @@ use matrix_sdk_crypto_mls::{
 use matrix_sdk_mls_sqlite::SqliteMlsStore;
 
 use self::room::Room;
+pub use self::room::extension;
 use crate::{disk, report::Report, sample::Samples};
 
 /// The body of a message, in bytes.

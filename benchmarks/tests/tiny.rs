@@ -2,7 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use matrix_mls_benchmarks::store::{self, Options};
+use matrix_mls_benchmarks::{
+    forks,
+    store::{self, Options},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_runs_and_a_message_writes_the_same_in_small_and_large_rooms() {
@@ -16,4 +19,11 @@ async fn it_runs_and_a_message_writes_the_same_in_small_and_large_rooms() {
     assert_eq!(bytes.holds, cfg!(target_os = "linux").then_some(true), "{}", bytes.measured);
     let table = report.to_string();
     assert_eq!(table.matches("| holds |").count() + table.matches("**missed**").count(), 6);
+}
+
+#[test]
+fn branches_are_measured() {
+    let report = forks::run(&forks::Options::tiny(20), &|_| {}).unwrap();
+    assert_eq!((report.rows.len(), report.comparison.len()), (5, 0));
+    assert!(report.rows.iter().all(|row| row.values.iter().all(|(_, value)| *value > 0.0)));
 }

@@ -15,10 +15,12 @@ use ruma::RoomId;
 
 use super::{
     Options,
-    people::Person,
     room::{KEY, extension},
 };
-use crate::sample::{Samples, Summary};
+use crate::{
+    people::Person,
+    sample::{Samples, Summary},
+};
 
 /// How many rooms are stored at a time.
 const BATCH: usize = 50;

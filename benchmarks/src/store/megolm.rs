@@ -4,7 +4,8 @@ use anyhow::Result;
 use matrix_sdk_crypto::EncryptionSettings;
 use ruma::{OwnedRoomId, RoomId};
 
-use super::{BODY, Cost, Options, people, room, room::Room};
+use super::{BODY, Cost, Options, room, room::Room};
+use crate::people;
 
 /// Shares a Megolm session with everybody in a room, and gives the room that it is for.
 pub async fn prepare(room: &Room) -> Result<OwnedRoomId> {

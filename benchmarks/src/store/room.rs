@@ -23,7 +23,7 @@ use ruma::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::people::{self, Person};
+use crate::people::{self, Person};
 
 /// Of both stores.
 pub const KEY: [u8; 32] = [42; 32];
