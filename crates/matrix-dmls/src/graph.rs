@@ -56,8 +56,8 @@ pub enum Inserted {
 #[derive(Clone, Default)]
 pub struct Graph {
     nodes: HashMap<NodeId, Node>,
-    /// (parent, child), also where the parent is not known (yet).
-    edges: BTreeSet<(NodeId, NodeId)>,
+    /// Children by their parent, in rising order, also where the parent is not known (yet).
+    edges: HashMap<NodeId, Vec<NodeId>>,
     /// Known nodes without a known parent.
     roots: BTreeSet<NodeId>,
     /// Known nodes without children.
@@ -163,7 +163,10 @@ impl Graph {
     /// Keeps edges, roots and tips up to date after `id` became known, or got its record.
     fn link(&mut self, id: NodeId, parent: Option<NodeId>) {
         if let Some(parent) = parent {
-            self.edges.insert((parent, id));
+            let children = self.edges.entry(parent).or_default();
+            if let Err(place) = children.binary_search(&id) {
+                children.insert(place, id);
+            }
             self.tips.remove(&parent);
         }
         if parent.is_some_and(|parent| self.nodes.contains_key(&parent)) {

@@ -1,16 +1,17 @@
 //! The way down from the anchor to the tip (protocol §8).
 //!
-//! One pass counts everything below the start. At a branch point all children's subtrees but the
-//! largest are counted anew, and the largest one's counts are what is left. Every node is therefore
-//! counted at most log2(n) times, however many branch points the way has. Deciding at a branch point
-//! costs in addition as much as there are devices with commits below it.
+//! One pass brings everything below the start into an order in which a subtree is a stretch, and
+//! counts it. At a branch point all children's subtrees but the largest are counted anew, and the
+//! largest one's counts are what is left. Every node is therefore counted at most log2(n) times,
+//! however many branch points the way has. Deciding at a branch point costs in addition as much as
+//! there are devices with commits below it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::{
     ChoiceStep, Graph, Node, NodeStatus,
     rule::{Share, decide},
-    voters::{Leaves, Tally},
+    voters::{Deed, Leaves, Tally},
 };
 use crate::ids::NodeId;
 
@@ -87,76 +88,115 @@ impl Graph {
         within: Option<&HashSet<NodeId>>,
         mut report: impl FnMut(ChoiceStep),
     ) -> Option<NodeId> {
-        let sizes = self.subtree_sizes(&start);
+        let subtree = Subtree::of(self, start);
         let mut leaves = Leaves::new(&*self.roster_of(&start)?, &self.voters);
-        let mut below = Tally::default();
-        self.descendants(&start).filter_map(|id| self.deed(&id)).for_each(|deed| below.add(deed));
-
-        let mut at = start;
+        let mut at = 0;
+        let mut below = Tally::of(subtree.below(at).filter_map(Passed::deed));
         loop {
-            let mut shares = self.share_out(&at, below, &sizes);
+            let mut shares = subtree.share_out(at, below);
             shares.retain(|share| within.is_none_or(|within| within.contains(&share.node)));
             if shares.len() > 1 {
-                let step = decide(at, &leaves, &shares)?;
+                let step = decide(subtree.nodes.get(at)?.id, &leaves, &shares)?;
                 shares.retain(|share| share.node == step.chosen);
                 report(step);
             }
-            let Some(winner) = shares.pop() else { return Some(at) };
-            at = winner.node;
+            let Some(winner) = shares.pop() else { return Some(subtree.nodes.get(at)?.id) };
+            at = winner.place;
             below = winner.tally;
-            if let Some(node) = self.nodes.get(&at)
-                && let Some(commit) = &node.commit
-            {
-                below.subtract_one(&commit.deed);
-                match &node.given_roster {
+            let passed = subtree.nodes.get(at)?;
+            if let Some(deed) = passed.deed() {
+                below.subtract(&Tally::of([deed].into_iter()));
+                match &passed.node.given_roster {
                     Some(roster) => leaves = Leaves::new(roster, &self.voters),
-                    None => leaves.apply(&commit.deed),
+                    None => leaves.apply(deed),
                 }
             }
         }
+    }
+}
+
+/// What is at and below a node, every node right before all that is below it: so a subtree is a
+/// stretch of it.
+struct Subtree<'g> {
+    nodes: Vec<Passed<'g>>,
+}
+
+struct Passed<'g> {
+    id: NodeId,
+    node: &'g Node,
+    /// How many nodes its subtree has, it among them.
+    size: usize,
+}
+
+impl<'g> Passed<'g> {
+    fn deed(&self) -> Option<&'g Deed> {
+        self.node.commit.as_ref().map(|commit| &commit.deed)
+    }
+}
+
+impl<'g> Subtree<'g> {
+    fn of(graph: &'g Graph, top: NodeId) -> Self {
+        let mut nodes: Vec<Passed<'g>> = Vec::new();
+        let mut parents = Vec::new();
+        let mut open = vec![(top, None)];
+        while let Some((id, parent)) = open.pop() {
+            let Some(node) = graph.nodes.get(&id) else { continue };
+            let place = nodes.len();
+            nodes.push(Passed { id, node, size: 1 });
+            parents.push(parent);
+            // The lowest ID comes next.
+            open.extend(graph.children(&id).rev().map(|child| (child, Some(place))));
+        }
+        // Parents come before their children, so in reverse every size is final when it is used.
+        for place in (0..nodes.len()).rev() {
+            let size = nodes.get(place).map_or(0, |node| node.size);
+            let parent = parents.get(place).copied().flatten();
+            if let Some(parent) = parent.and_then(|parent: usize| nodes.get_mut(parent)) {
+                parent.size += size;
+            }
+        }
+        Self { nodes }
+    }
+
+    /// The nodes of a subtree, it itself among them.
+    fn at_and_below(&self, place: usize) -> impl Iterator<Item = &Passed<'g>> {
+        let size = self.nodes.get(place).map_or(0, |node| node.size);
+        self.nodes.iter().skip(place).take(size)
+    }
+
+    fn below(&self, place: usize) -> impl Iterator<Item = &Passed<'g>> {
+        self.at_and_below(place).skip(1)
+    }
+
+    /// The places of a node's children, by rising node ID.
+    fn children(&self, place: usize) -> impl Iterator<Item = usize> {
+        let end = place + self.nodes.get(place).map_or(0, |node| node.size);
+        let valid = move |child: &usize| *child < end;
+        let next = |child: &usize| Some(child + self.nodes.get(*child)?.size);
+        std::iter::successors(Some(place + 1).filter(valid), move |child| next(child).filter(valid))
     }
 
     /// Divides what is below a node among its children, who come by rising node ID.
-    fn share_out(
-        &self,
-        at: &NodeId,
-        mut below: Tally,
-        sizes: &HashMap<NodeId, usize>,
-    ) -> Vec<Share> {
-        let largest = self.children(at).max_by_key(|child| sizes.get(child));
+    fn share_out(&self, place: usize, mut below: Tally) -> Vec<Share> {
+        let size = |child: &usize| self.nodes.get(*child).map_or(0, |node| node.size);
+        let largest = self.children(place).max_by_key(size);
         let mut shares: Vec<_> = self
-            .children(at)
-            .filter_map(|node| {
-                let commit = self.nodes.get(&node)?.commit.as_ref()?;
+            .children(place)
+            .filter_map(|place| {
+                let child = self.nodes.get(place)?;
+                let commit = child.node.commit.as_ref()?;
                 let mut tally = Tally::default();
-                if largest != Some(node) {
-                    tally.add(&commit.deed);
-                    for deed in self.descendants(&node).filter_map(|id| self.deed(&id)) {
-                        tally.add(deed);
-                    }
+                if largest != Some(place) {
+                    tally = Tally::of(self.at_and_below(place).filter_map(Passed::deed));
                     below.subtract(&tally);
                 }
                 let (author, leaf) = (commit.deed.author, commit.record.author.leaf);
-                Some(Share { node, author, leaf, tally })
+                Some(Share { node: child.id, place, author, leaf, tally })
             })
             .collect();
-        if let Some(share) = shares.iter_mut().find(|share| Some(share.node) == largest) {
+        if let Some(share) = shares.iter_mut().find(|share| Some(share.place) == largest) {
             share.tally = below;
         }
         shares
-    }
-
-    /// How many nodes the subtree of each node at or below `top` has.
-    fn subtree_sizes(&self, top: &NodeId) -> HashMap<NodeId, usize> {
-        let order: Vec<_> = std::iter::once(*top).chain(self.descendants(top)).collect();
-        let mut sizes: HashMap<_, _> = order.iter().map(|id| (*id, 1)).collect();
-        // Parents come before their children, so in reverse every size is final when it is used.
-        for id in order.iter().rev() {
-            let size = sizes.get(id).copied().unwrap_or_default();
-            if let Some(parent) = self.parent(id).and_then(|parent| sizes.get_mut(&parent)) {
-                *parent += size;
-            }
-        }
-        sizes
     }
 }

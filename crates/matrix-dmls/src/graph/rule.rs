@@ -52,6 +52,8 @@ pub struct ChoiceStep {
 /// A child with all that its subtree brings with it: S(c) in §8.
 pub(super) struct Share {
     pub(super) node: NodeId,
+    /// Where it is among what the choice has passed.
+    pub(super) place: usize,
     pub(super) author: Voter,
     pub(super) leaf: Option<u32>,
     pub(super) tally: Tally,
@@ -91,8 +93,10 @@ fn candidate(leaves: &Leaves, share: &Share) -> Candidate {
 }
 
 fn distinct_users(leaves: &Leaves, voters: impl Iterator<Item = Voter>) -> usize {
-    let users: HashSet<_> =
+    let mut users: Vec<_> =
         voters.filter(|voter| leaves.contains(*voter)).map(|voter| voter.user).collect();
+    users.sort_unstable();
+    users.dedup();
     users.len()
 }
 

@@ -70,36 +70,48 @@ impl Voters {
 /// A tree's leaves, as far as some record names them: nobody else can have a part in a choice.
 pub(super) struct Leaves {
     by_leaf: HashMap<u32, Voter>,
-    voters: HashSet<Voter>,
+    /// By the device's number.
+    has_leaf: Vec<bool>,
 }
 
 impl Leaves {
     pub(super) fn new(roster: &Roster, voters: &Voters) -> Self {
-        let by_leaf: HashMap<_, _> = roster
-            .iter()
-            .filter_map(|(leaf, member)| Some((leaf, *voters.devices.get(member.device())?)))
-            .collect();
-        let voters = by_leaf.values().copied().collect();
-        Self { by_leaf, voters }
+        let mut leaves = Self {
+            by_leaf: HashMap::with_capacity(roster.len()),
+            has_leaf: vec![false; voters.devices.len()],
+        };
+        for (leaf, member) in roster.iter() {
+            if let Some(voter) = voters.devices.get(member.device()) {
+                leaves.by_leaf.insert(leaf, *voter);
+                leaves.set(*voter, true);
+            }
+        }
+        leaves
     }
 
     /// Goes on to the tree after a commit.
     pub(super) fn apply(&mut self, deed: &Deed) {
         for leaf in &deed.blanked {
             if let Some(gone) = self.by_leaf.remove(leaf) {
-                self.voters.remove(&gone);
+                self.set(gone, false);
             }
         }
         for (leaf, voter) in &deed.seated {
             if let Some(before) = self.by_leaf.insert(*leaf, *voter) {
-                self.voters.remove(&before);
+                self.set(before, false);
             }
-            self.voters.insert(*voter);
+            self.set(*voter, true);
+        }
+    }
+
+    fn set(&mut self, voter: Voter, has_leaf: bool) {
+        if let Some(place) = self.has_leaf.get_mut(voter.device) {
+            *place = has_leaf;
         }
     }
 
     pub(super) fn contains(&self, voter: Voter) -> bool {
-        self.voters.contains(&voter)
+        self.has_leaf.get(voter.device).copied().unwrap_or_default()
     }
 }
 
@@ -111,56 +123,73 @@ pub(super) struct Tally {
     removed: Counts,
 }
 
+/// By rising number of the device. A count may be 0.
 #[derive(Default)]
-struct Counts(HashMap<Voter, usize>);
+struct Counts(Vec<(Voter, usize)>);
 
 impl Tally {
-    pub(super) fn add(&mut self, deed: &Deed) {
-        self.authors.add(deed.author);
-        for voter in &deed.removed {
-            self.removed.add(*voter);
+    pub(super) fn of<'d>(deeds: impl Iterator<Item = &'d Deed>) -> Self {
+        let (mut authors, mut removed) = (Vec::new(), Vec::new());
+        for deed in deeds {
+            authors.push(deed.author);
+            removed.extend_from_slice(&deed.removed);
         }
+        Self { authors: Counts::of(authors), removed: Counts::of(removed) }
     }
 
-    pub(super) fn subtract(&mut self, other: &Self) {
-        self.authors.subtract(&other.authors);
-        self.removed.subtract(&other.removed);
-    }
-
-    pub(super) fn subtract_one(&mut self, deed: &Deed) {
-        let mut one = Self::default();
-        one.add(deed);
-        self.subtract(&one);
+    /// Takes off a part of it.
+    pub(super) fn subtract(&mut self, part: &Self) {
+        self.authors.subtract(&part.authors);
+        self.removed.subtract(&part.removed);
     }
 
     /// The devices that authored a commit.
     pub(super) fn authors(&self) -> impl Iterator<Item = Voter> {
-        self.authors.0.keys().copied()
+        self.authors.present()
     }
 
     /// The devices that a commit removed without putting them back itself.
     pub(super) fn removed(&self) -> impl Iterator<Item = Voter> {
-        self.removed.0.keys().copied()
+        self.removed.present()
     }
 
     pub(super) fn has_removed(&self, voter: Voter) -> bool {
-        self.removed.0.contains_key(&voter)
+        self.removed.of_device(voter).is_some_and(|count| *count > 0)
     }
 }
 
 impl Counts {
-    fn add(&mut self, voter: Voter) {
-        *self.0.entry(voter).or_default() += 1;
-    }
-
-    fn subtract(&mut self, other: &Self) {
-        for (voter, count) in &other.0 {
-            if let Some(left) = self.0.get_mut(voter) {
-                *left = left.saturating_sub(*count);
-                if *left == 0 {
-                    self.0.remove(voter);
-                }
+    fn of(mut voters: Vec<Voter>) -> Self {
+        voters.sort_unstable_by_key(|voter| voter.device);
+        let mut counts: Vec<(Voter, usize)> = Vec::new();
+        for voter in voters {
+            match counts.last_mut() {
+                Some((last, count)) if *last == voter => *count += 1,
+                _ => counts.push((voter, 1)),
             }
         }
+        Self(counts)
+    }
+
+    fn place(&self, voter: Voter) -> Option<usize> {
+        self.0.binary_search_by_key(&voter.device, |(voter, _)| voter.device).ok()
+    }
+
+    fn of_device(&self, voter: Voter) -> Option<&usize> {
+        self.0.get(self.place(voter)?).map(|(_, count)| count)
+    }
+
+    fn subtract(&mut self, part: &Self) {
+        for (voter, count) in &part.0 {
+            if let Some(place) = self.place(*voter)
+                && let Some((_, left)) = self.0.get_mut(place)
+            {
+                *left = left.saturating_sub(*count);
+            }
+        }
+    }
+
+    fn present(&self) -> impl Iterator<Item = Voter> {
+        self.0.iter().filter(|(_, count)| *count > 0).map(|(voter, _)| *voter)
     }
 }

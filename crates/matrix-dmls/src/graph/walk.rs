@@ -5,7 +5,7 @@ use std::{
     iter,
 };
 
-use super::{Graph, NodeStatus, voters::Deed};
+use super::{Graph, NodeStatus};
 use crate::ids::NodeId;
 
 impl Graph {
@@ -15,10 +15,8 @@ impl Graph {
     }
 
     /// A node's children, by rising node ID. The node itself may be unknown.
-    pub fn children(&self, id: &NodeId) -> impl Iterator<Item = NodeId> {
-        let first = NodeId::from_bytes([0; 32]);
-        let last = NodeId::from_bytes([0xff; 32]);
-        self.edges.range((*id, first)..=(*id, last)).map(|(_, child)| *child)
+    pub fn children(&self, id: &NodeId) -> impl DoubleEndedIterator<Item = NodeId> {
+        self.edges.get(id).into_iter().flatten().copied()
     }
 
     /// Known nodes without a known parent, by rising node ID: founding commits, the oldest known
@@ -94,9 +92,5 @@ impl Graph {
 
     fn known_parent(&self, id: &NodeId) -> Option<NodeId> {
         self.parent(id).filter(|parent| self.contains(parent))
-    }
-
-    pub(super) fn deed(&self, id: &NodeId) -> Option<&Deed> {
-        self.nodes.get(id)?.commit.as_ref().map(|commit| &commit.deed)
     }
 }
