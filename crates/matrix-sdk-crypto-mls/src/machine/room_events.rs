@@ -223,7 +223,11 @@ impl MlsMachine {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let mut view = room.view.clone();
-        view.members.clone_from(members);
+        // That somebody was a member is not forgotten.
+        for (user, membership) in &mut view.members {
+            *membership = members.get(user).cloned().unwrap_or(MembershipState::Leave);
+        }
+        view.members.extend(members.clone());
         view.members_complete = true;
         let mut changes = Changes::default();
         changes.room(room_id).view = Some(view);
@@ -231,7 +235,8 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.track_members(room).await?;
         }
-        self.try_to_join(room).await
+        self.try_to_join(room).await?;
+        self.plan_to_stand_up(room).await
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -252,7 +257,8 @@ impl MlsMachine {
             if head.event_type == COMMIT {
                 self.receive_commit(room, &head).await?;
             }
-            self.try_to_join(room).await
+            self.try_to_join(room).await?;
+            self.plan_to_stand_up(room).await
         })
     }
 
@@ -271,7 +277,7 @@ impl MlsMachine {
     }
 
     /// Takes one commit event. Gives its node if it is newly known.
-    async fn receive_one_commit(
+    pub(super) async fn receive_one_commit(
         &self,
         room: &mut Room,
         event_id: &OwnedEventId,
@@ -463,7 +469,7 @@ impl MlsMachine {
         };
         let readable = room.group.epoch_key(&node).is_some();
         // A Welcome, or another copy of the commit, may still let us in.
-        let open = !readable && roster.leaf_of(self.inner.local.device()).is_some();
+        let open = !readable && roster.leaf_of_identity(self.inner.local.identity()).is_some();
         let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
@@ -509,18 +515,26 @@ impl MlsMachine {
         let graph = room.group.graph();
         let mut heads = Vec::new();
         for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
-            if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
-                heads.push(EventHead {
-                    event_type: COMMIT.to_owned(),
-                    event_id: Some(stored.event_id),
-                    sender: stored.sender,
-                    state_key: None,
-                    content: serde_json::value::to_raw_value(&stored.content)?,
-                    origin_server_ts: None,
-                });
-            }
+            heads.extend(self.stored_commit(room, &child).await?);
         }
         Ok(heads)
+    }
+
+    /// A commit's event as it was kept.
+    pub(super) async fn stored_commit(
+        &self,
+        room: &Room,
+        node: &NodeId,
+    ) -> Result<Option<EventHead>, MlsError> {
+        let Some(stored) = self.inner.store.commit(&room.id, node).await? else { return Ok(None) };
+        Ok(Some(EventHead {
+            event_type: COMMIT.to_owned(),
+            event_id: Some(stored.event_id),
+            sender: stored.sender,
+            state_key: None,
+            content: serde_json::value::to_raw_value(&stored.content)?,
+            origin_server_ts: None,
+        }))
     }
 
     fn report_entered(&self, room: &Room, record: &CommitRecord) {
