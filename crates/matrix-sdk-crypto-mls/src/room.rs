@@ -43,6 +43,9 @@ pub struct RoomView {
     /// Who may send that event.
     #[serde(default)]
     pub power: GroupPower,
+    /// Who may send commits.
+    #[serde(default)]
+    pub commit_power: GroupPower,
     /// Until when no commit of ours is tried, in milliseconds since 1970: the server refused one.
     pub commits_refused_until: u64,
     /// We joined by a last-resort key package, so we have to update our keys first.
@@ -61,7 +64,8 @@ pub struct RoomView {
     pub standing: Standing,
 }
 
-/// Who may say which group is the room's, and where the choice starts (protocol §6).
+/// Who may send an event type: the one that says which group is the room's, and where the choice
+/// starts (protocol §6), or commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPower {
     /// The creators, where the room's version gives them all power whatever the levels say.
@@ -119,6 +123,11 @@ impl RoomView {
             Some(_) => true,
             None => self.members_complete,
         }
+    }
+
+    /// Whether the user may send commits, as far as that is known (protocol §5, §11).
+    pub fn may_commit(&self, user: &UserId) -> bool {
+        self.commit_power.levels.is_none() || self.commit_power.includes(user)
     }
 
     /// Whether the user has joined.

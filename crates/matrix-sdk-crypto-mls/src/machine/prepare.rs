@@ -138,7 +138,8 @@ impl MlsMachine {
         if self.must_wait(room, &mut difference) {
             return Ok(Readiness::NeedsRequests);
         }
-        let refused = self.now() < room.view.commits_refused_until;
+        let refused =
+            self.now() < room.view.commits_refused_until || !room.view.may_commit(self.user_id());
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
         let left_behind = repair.is_none() && room.group.chosen_tip() != Some(node);
         if repair.is_none() && !difference.remove.is_empty() && !refused {

@@ -94,19 +94,14 @@ struct PowerLevelsContent {
     #[serde(default)]
     users: BTreeMap<String, Value>,
     state_default: Option<Value>,
+    events_default: Option<Value>,
     users_default: Option<Value>,
 }
 
 impl PowerLevelsContent {
-    fn apply(&self, power: &mut GroupPower) {
-        let level = |value: Option<&Value>| match value {
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_i64(),
-            None => None,
-        };
-        let needed = level(self.events.get(GroupEventContent::TYPE))
-            .or_else(|| level(self.state_default.as_ref()))
-            .unwrap_or(50);
+    /// Who may send an event type, which needs this level unless it is named.
+    fn apply(&self, power: &mut GroupPower, event_type: &str, default: i64) {
+        let needed = level(self.events.get(event_type)).unwrap_or(default);
         let users = self
             .users
             .iter()
@@ -115,6 +110,14 @@ impl PowerLevelsContent {
             .collect();
         power.everybody = level(self.users_default.as_ref()).unwrap_or(0) >= needed;
         power.levels = Some((needed, users));
+    }
+}
+
+/// A power level; old rooms have them as strings.
+fn level(value: Option<&Value>) -> Option<i64> {
+    match value? {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_i64(),
     }
 }
 
@@ -236,7 +239,10 @@ impl MlsMachine {
             self.track_members(room).await?;
         }
         self.try_to_join(room).await?;
-        self.plan_to_stand_up(room).await
+        if room.view.mls_since.is_some() {
+            self.plan_to_stand_up(room).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -626,6 +632,7 @@ fn apply_state(
             let content = head.content::<EncryptionContent>()?;
             view.creator = Some(head.sender.clone());
             view.power.creators = creators(&head.sender, &content);
+            view.commit_power.creators.clone_from(&view.power.creators);
             let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
             if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
                 latch(view, &head.sender);
@@ -652,7 +659,10 @@ fn apply_state(
         }
         "m.room.power_levels" => {
             if let Some(content) = head.content::<PowerLevelsContent>() {
-                content.apply(&mut view.power);
+                let state_default = level(content.state_default.as_ref()).unwrap_or(50);
+                content.apply(&mut view.power, GroupEventContent::TYPE, state_default);
+                let events_default = level(content.events_default.as_ref()).unwrap_or(0);
+                content.apply(&mut view.commit_power, COMMIT, events_default);
             }
         }
         "m.room.history_visibility" => {

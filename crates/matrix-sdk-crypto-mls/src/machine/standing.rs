@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use matrix_dmls::{CommitPlan, Confirmation, Departure, Device, Member, NodeId, TrustRequirement};
 use ruma::{OwnedRoomId, RoomId};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{MlsMachine, Room, again::again};
 use crate::{error::MlsError, notice::Notice};
@@ -126,9 +126,17 @@ impl MlsMachine {
         debug!(room_id = %room.id, to = %first.to.short(), cause = ?first.cause, "Standing up");
         let objects_to = (first.cause == Cause::Objection).then_some(first.to);
         match self.commit_for_the_room(room, first.on, objects_to).await {
-            // There is no other way to say it; the others will.
-            Err(MlsError::RoomTooLarge { .. }) => return Ok(()),
-            done => done?,
+            Ok(()) => {}
+            // There is no other way to say it; the others will. What else is to be sent must not wait.
+            Err(error @ (MlsError::RoomTooLarge { .. } | MlsError::Group(_))) => {
+                warn!(room_id = %room.id, %error, "Standing up is not possible");
+                return Ok(());
+            }
+            Err(error) => {
+                // To be tried again as soon as the store works.
+                self.note_deadline(room, Some(now));
+                return Err(error);
+            }
         }
         if let (Cause::Objection, Some(by)) = (first.cause, &first.by) {
             let (room_id, by) = (room.id.clone(), by.clone());
@@ -170,6 +178,9 @@ impl MlsMachine {
         let (repair, is_undecided) = self.find_repair(room).await?;
         let avoid = repair.as_ref().map(|repair| repair.commit);
         let mut agenda = Agenda::default();
+        if !room.view.may_commit(self.user_id()) {
+            return Ok(agenda);
+        }
         if is_undecided {
             agenda.again = Some(self.now() + SOON);
         }

@@ -1,6 +1,7 @@
 //! What members can do whose clients keep no manners, and what becomes of it (protocol §5, §8). Each
 //! of these ends with all honest devices on one tip, who then read one another.
 
+mod faults;
 mod processing;
 mod removals;
 mod stuffing;

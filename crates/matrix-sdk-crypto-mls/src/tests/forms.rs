@@ -82,6 +82,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             levels: Some((100, [user_id!("@bob:example.org").to_owned()].into())),
             everybody: false,
         },
+        commit_power: crate::room::GroupPower { everybody: true, ..Default::default() },
         commits_refused_until: 1_600_000_000_000,
         must_update: true,
         updated_at: 1_600_000_000_001,

@@ -75,6 +75,32 @@ async fn an_ordinary_update_is_objected_to_by_nobody() {
     assert_all_is_well(&server, honest, &all).await;
 }
 
+/// Of an author's many commits on one epoch only some are entered, and the one that is chosen.
+#[tokio::test]
+async fn the_chosen_one_of_a_flood_is_entered() {
+    let (server, devices) = room_of(&["mallory", "alice", "bob"]).await;
+    let all: Vec<_> = devices.iter().collect();
+    let (mallory, honest) = (all[0], &all[1..]);
+    let mut insider = Insider::with_the_keys_of(mallory).await;
+    let node = mallory.node().await.unwrap();
+    let mut flood: Vec<_> = (0..8).map(|_| insider.commits(node, CommitPlan::default())).collect();
+    // The lowest ID is chosen, and comes last.
+    flood.sort_by_key(|commit| std::cmp::Reverse(commit.node));
+    flood.iter().for_each(|commit| insider.posts(commit));
+    settle(honest).await;
+    for device in honest {
+        assert_eq!(device.node().await, Some(flood[7].node));
+        let graph = device.mls().epoch_graph(device.room()).await.unwrap();
+        let held = |commit: &&crate::testing::ForgedCommit| {
+            graph.nodes.iter().any(|known| known.node == commit.node && known.held)
+        };
+        assert_eq!(flood.iter().filter(held).count(), 5);
+    }
+    seconds_pass(&server, honest, 75).await;
+    assert!(honest.iter().all(|device| objections(device) == 0));
+    assert_all_is_well(&server, honest, &all).await;
+}
+
 /// What is beside it for those who would join by themselves is broken too.
 #[tokio::test]
 async fn a_commit_that_nobody_can_process_is_outvoted() {
