@@ -9,6 +9,7 @@ mod choice;
 mod retention;
 mod rosters;
 mod rule;
+mod updates;
 mod voters;
 mod walk;
 
@@ -26,7 +27,7 @@ use self::{
     rosters::RosterCache,
     voters::{Deed, Voters},
 };
-use crate::{ids::NodeId, record::CommitRecord, roster::Roster};
+use crate::{credential::Device, ids::NodeId, record::CommitRecord, roster::Roster};
 
 /// What a device knows of a node. Both count alike for the choice (protocol §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +130,9 @@ impl Graph {
     pub fn set_roster(&mut self, id: NodeId, epoch: u64, roster: Arc<Roster>) {
         // Nodes below may be cached with a roster that was replayed from further up.
         self.rosters.clear();
+        for (_, member) in roster.iter() {
+            self.voters.member(member);
+        }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.given_roster = Some(roster);
             return;
@@ -218,6 +222,12 @@ impl Graph {
     /// A node's epoch number; `None` if it is not known.
     pub fn epoch(&self, id: &NodeId) -> Option<u64> {
         self.nodes.get(id).map(|node| node.epoch)
+    }
+
+    /// The highest `seq` of a device's credentials in any commit or given roster, on any branch: only
+    /// a leaf with that one is wanted (protocol §4, §5). `None` if the device is not known.
+    pub fn highest_seq(&self, device: &Device) -> Option<u64> {
+        self.voters.highest_seq(device)
     }
 
     /// Whether the node is known: by its record, or because its roster was given.

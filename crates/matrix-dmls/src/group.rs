@@ -37,7 +37,7 @@ pub use self::{
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
     retention::MAX_RETAINED_STATES,
-    standing::Confirmation,
+    standing::{Confirmation, Departure, Objection, Repair},
 };
 use self::{choice::Choice, commit::Parent};
 pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};

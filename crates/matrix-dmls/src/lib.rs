@@ -10,6 +10,7 @@ mod graph;
 mod group;
 mod ids;
 mod picture;
+mod ranking;
 mod record;
 mod roster;
 mod schedule;
@@ -17,6 +18,9 @@ mod serde_bytes_vec;
 mod storage;
 #[cfg(test)]
 mod test_utils;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 mod wire;
 
 pub use crate::{
@@ -31,15 +35,16 @@ pub use crate::{
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
-        CommitPlan, Confirmation, GraphEntry, Group, GroupChanges, GroupError, LocalMember,
-        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState,
-        Received, SeenBecause, WelcomeParts, new_key_package,
+        CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
+        LocalMember, MAX_RETAINED_STATES, NewNode, NodeState, Objection, OwnKeyPackage,
+        PendingCommit, PublicState, Received, Repair, SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
         NodeId,
     },
     picture::{EpochCommit, EpochGraph, EpochNode},
+    ranking::rank_of,
     record::{Author, CommitRecord, IllFormed, ParentView, check_founding, check_well_formed},
     roster::{Member, Roster},
     schedule::{Pprf, Punctured, Vault},

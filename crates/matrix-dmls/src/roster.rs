@@ -64,6 +64,13 @@ impl Roster {
         self.iter().find(|(_, member)| member.device() == device).map(|(leaf, _)| leaf)
     }
 
+    /// The leaf of exactly this device with a credential of this `seq`: a device that has replaced its
+    /// MLS key is not in the epochs of the old one any more.
+    pub fn leaf_of_identity(&self, identity: &Identity) -> Option<u32> {
+        let leaf = self.leaf_of(&identity.device)?;
+        self.get(leaf).filter(|member| member.identity.seq == identity.seq).map(|_| leaf)
+    }
+
     /// Whether the user has a leaf.
     pub fn has_user(&self, user_id: &str) -> bool {
         self.leaves.values().any(|member| member.device().user_id == user_id)

@@ -45,7 +45,7 @@ pub enum MlsError {
         by: OwnedUserId,
     },
     /// Somebody has to be removed before anything is sent, or our keys are to be renewed, and the
-    /// server has refused our commit a short while ago.
+    /// server has refused our commit a short while ago, or the room's power levels do not let us.
     #[error("a commit is needed first, and the server refuses our commits")]
     CommitsRefused,
     /// Rooms founded by this machine let in cross-signed devices only, and this device is none: sign

@@ -10,6 +10,7 @@ mod encrypt;
 mod generations;
 mod heavy;
 mod identity;
+mod invented;
 mod key_packages;
 mod membership;
 mod prepare;
@@ -17,6 +18,7 @@ mod requests;
 mod retention;
 mod room_events;
 mod rooms;
+mod seqs;
 mod standing;
 mod sync;
 mod welcomes;
@@ -247,7 +249,7 @@ impl MlsMachine {
     /// When the store fails.
     pub async fn group_status(&self, room_id: &RoomId) -> Result<Option<GroupStatus>, MlsError> {
         self.with_room(room_id, |room| {
-            let node = room.group.sending_tip()?;
+            let node = room.sends_in()?;
             let record = room.group.graph().get(&node)?;
             Some(GroupStatus {
                 node,

@@ -112,6 +112,28 @@ pub enum Notice {
         /// By whom.
         removed_by: Device,
     },
+    /// A commit has added devices that do not exist. This device keeps away from what lies below it,
+    /// and helps others to do the same.
+    InventedDevices {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that the commit makes.
+        node: NodeId,
+        /// Who made it.
+        by: Device,
+        /// The devices.
+        devices: Vec<Device>,
+    },
+    /// This device cannot enter the branch that everybody should be on, or was removed from it without
+    /// cause, and has made a commit beside it.
+    Objected {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that it cannot enter.
+        node: NodeId,
+        /// Who made it.
+        by: Device,
+    },
     /// A member's device has no usable key package, so it cannot be added.
     DeviceWithoutMls {
         /// The room.

@@ -9,6 +9,9 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
+mod standing;
+
+pub use self::standing::Standing;
 use crate::{trust::Verdict, types::events::GroupEventContent};
 
 /// Plain data, stored as one value per room.
@@ -40,6 +43,9 @@ pub struct RoomView {
     /// Who may send that event.
     #[serde(default)]
     pub power: GroupPower,
+    /// Who may send commits.
+    #[serde(default)]
+    pub commit_power: GroupPower,
     /// Until when no commit of ours is tried, in milliseconds since 1970: the server refused one.
     pub commits_refused_until: u64,
     /// We joined by a last-resort key package, so we have to update our keys first.
@@ -49,13 +55,17 @@ pub struct RoomView {
     /// When a claim of a device's key package failed, in milliseconds since 1970.
     pub failed_claims: BTreeMap<String, u64>,
     /// How far each leaf's owner could be trusted when an epoch with it was entered.
-    #[serde(with = "verdicts")]
+    #[serde(with = "as_list")]
     pub verdicts: BTreeMap<Device, Verdict>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
+    /// What is remembered of standing up for the room.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
-/// Who may say which group is the room's, and where the choice starts (protocol §6).
+/// Who may send an event type: the one that says which group is the room's, and where the choice
+/// starts (protocol §6), or commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPower {
     /// The creators, where the room's version gives them all power whatever the levels say.
@@ -115,6 +125,11 @@ impl RoomView {
         }
     }
 
+    /// Whether the user may send commits, as far as that is known (protocol §5, §11).
+    pub fn may_commit(&self, user: &UserId) -> bool {
+        self.commit_power.levels.is_none() || self.commit_power.includes(user)
+    }
+
     /// Whether the user has joined.
     pub fn is_joined(&self, user: &str) -> bool {
         <&UserId>::try_from(user)
@@ -133,24 +148,22 @@ impl RoomView {
 }
 
 /// Maps with structs as keys are not JSON; written as a list.
-mod verdicts {
+pub(crate) mod as_list {
     use std::collections::BTreeMap;
 
     use matrix_dmls::Device;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    use crate::trust::Verdict;
-
-    pub(super) fn serialize<S: Serializer>(
-        map: &BTreeMap<Device, Verdict>,
+    pub(crate) fn serialize<S: Serializer, T: Serialize>(
+        map: &BTreeMap<Device, T>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(map)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         deserializer: D,
-    ) -> Result<BTreeMap<Device, Verdict>, D::Error> {
+    ) -> Result<BTreeMap<Device, T>, D::Error> {
         Vec::deserialize(deserializer).map(|list| list.into_iter().collect())
     }
 }

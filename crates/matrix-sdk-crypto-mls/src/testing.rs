@@ -24,6 +24,7 @@
 
 mod clock;
 mod device;
+mod insider;
 mod remote;
 mod rng;
 mod server;
@@ -32,6 +33,7 @@ mod store;
 pub use self::{
     clock::TestClock,
     device::{Reading, SimDevice, SimDeviceBuilder, SimError},
+    insider::{ForgedCommit, Insider},
     remote::{RemoteServer, SimLink},
     rng::SimRng,
     server::{

@@ -1,6 +1,7 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
 mod anchor;
+mod attacks;
 mod branches;
 mod cache;
 mod commits;
@@ -13,6 +14,7 @@ mod membership;
 mod messages;
 mod processes;
 mod random;
+mod replaced;
 mod retention;
 mod settled;
 mod standing;

@@ -6,7 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{credential::Device, record::CommitRecord, roster::Roster};
+use crate::{
+    credential::Device,
+    record::CommitRecord,
+    roster::{Member, Roster},
+};
 
 /// A device (user, device ID and device key) and its user.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,11 +19,13 @@ pub(super) struct Voter {
     pub(super) user: usize,
 }
 
-/// All devices that some record names.
+/// All devices that some record or given roster names.
 #[derive(Clone, Default)]
 pub(super) struct Voters {
     devices: HashMap<Device, Voter>,
     users: HashMap<String, usize>,
+    /// By device, the highest `seq` of its credentials.
+    seqs: Vec<u64>,
 }
 
 /// What the choice needs to know of a commit.
@@ -44,22 +50,37 @@ impl Voters {
         let user = *self.users.entry(device.user_id.clone()).or_insert(next);
         let voter = Voter { device: self.devices.len(), user };
         self.devices.insert(device.clone(), voter);
+        self.seqs.push(0);
         voter
     }
 
+    /// The number of a leaf's owner, whose credential is noted.
+    pub(super) fn member(&mut self, member: &Member) -> Voter {
+        let voter = self.number(member.device());
+        if let Some(seq) = self.seqs.get_mut(voter.device) {
+            *seq = member.identity.seq.max(*seq);
+        }
+        voter
+    }
+
+    /// The highest `seq` of a device's credentials; `None` if none was seen.
+    pub(super) fn highest_seq(&self, device: &Device) -> Option<u64> {
+        self.seqs.get(self.devices.get(device)?.device).copied()
+    }
+
     pub(super) fn deed(&mut self, record: &CommitRecord) -> Deed {
-        let author = self.number(record.author.member.device());
+        let author = self.member(&record.author.member);
         let seated: Box<[_]> = record
             .added
             .iter()
             .chain(&record.updated)
-            .map(|(leaf, member)| (*leaf, self.number(member.device())))
+            .map(|(leaf, member)| (*leaf, self.member(member)))
             .collect();
         let back: HashSet<_> = seated.iter().map(|(_, voter)| *voter).collect();
         let removed = record
             .removed
             .iter()
-            .map(|(_, member)| self.number(member.device()))
+            .map(|(_, member)| self.member(member))
             .filter(|gone| !back.contains(gone))
             .collect();
         let blanked = record.removed.iter().map(|(leaf, _)| *leaf).collect();
@@ -67,7 +88,7 @@ impl Voters {
     }
 }
 
-/// A tree's leaves, as far as some record names them: nobody else can have a part in a choice.
+/// A tree's leaves, as far as they are known by number: nobody else can have a part in a choice.
 pub(super) struct Leaves {
     by_leaf: HashMap<u32, Voter>,
     /// By the device's number.

@@ -65,6 +65,11 @@ impl Graph {
         self.ancestors(below).any(|id| id == *above)
     }
 
+    /// Whether a node is `top` or lies below it.
+    pub fn is_at_or_below(&self, top: &NodeId, node: &NodeId) -> bool {
+        node == top || self.is_ancestor(top, node)
+    }
+
     /// The youngest known node that both nodes are, or lie below.
     pub fn common_ancestor(&self, a: &NodeId, b: &NodeId) -> Option<NodeId> {
         self.common_ancestor_of([*a, *b])

@@ -43,6 +43,10 @@ pub struct CommitPlan {
     pub update: bool,
     /// Losing tips that we know, at most 32 (protocol §8).
     pub resolves: Vec<NodeId>,
+    /// What is spoiled of it, in tests.
+    #[cfg(any(test, feature = "testing"))]
+    #[doc(hidden)]
+    pub spoils: Option<crate::testing::Spoils>,
 }
 
 /// The epoch to commit on.
@@ -82,8 +86,11 @@ pub(super) fn commit(
         resolves: plan.resolves,
     };
 
-    let (provider, mut group) =
+    #[cfg_attr(not(any(test, feature = "testing")), expect(unused_mut, reason = "for tests"))]
+    let (mut provider, mut group) =
         hydrated::hydrate(parent.state, parent.vault, room_id.as_bytes(), alone)?;
+    #[cfg(any(test, feature = "testing"))]
+    provider.set_spoils(plan.spoils.clone());
     let (commit, welcome, group_info, tree) = hydrated::guarded(|| {
         check_keys(&group, &plan.remove, &plan.add)?;
         let refused = |bytes: &Vec<u8>| GroupError::KeyPackage(key_package_ref(bytes));

@@ -9,7 +9,8 @@ use openmls_traits::{
 
 use crate::{
     credential::{CredentialError, Device, Identity},
-    crypto::Secret,
+    crypto::{Secret, sha256},
+    ids::NodeId,
     roster::Member,
 };
 
@@ -54,6 +55,14 @@ impl LocalMember {
             identity: self.identity.clone(),
             signature_key: self.key.verifying_key().to_bytes(),
         }
+    }
+
+    /// A number below `bound` for a node: nobody else can foretell it, and it is the same whenever it
+    /// is drawn, so it need not be kept.
+    pub(crate) fn draw(&self, node: &NodeId, bound: u64) -> u64 {
+        let hash = sha256(&[b"dmls draw", self.key.as_bytes(), node.as_bytes()]);
+        let number = hash.iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte));
+        number % bound.max(1)
     }
 
     /// The key that signs our messages.

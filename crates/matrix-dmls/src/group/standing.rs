@@ -1,28 +1,51 @@
-//! Standing up for the room (protocol §5): commits that somebody other than a removal's author makes,
-//! so that the removal prevails. Who makes them, and when, follows from the graph, so that one or two
-//! devices do it and not all.
+//! Standing up for the room (protocol §5): commits that are made for the choice's sake alone. Who
+//! makes them, where and when, follows from the graph, so that one or two devices do it and not all.
+//! Here are confirmations, and all the times.
 
-use std::collections::{BTreeMap, HashSet};
+mod objection;
+mod repair;
 
-use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
+pub use self::{
+    objection::{Departure, Objection},
+    repair::Repair,
+};
 use super::Group;
-use crate::{credential::Device, ids::NodeId, record::CommitRecord};
+use crate::{
+    credential::Device,
+    ids::NodeId,
+    ranking::rank_of,
+    record::CommitRecord,
+    roster::{Member, Roster},
+};
 
-/// How long the first in rank waits after it has heard of a removal, in milliseconds.
-const FIRST: u64 = 5 * 1000;
+const SECOND: u64 = 1000;
+
+/// How long the first in rank waits after it has heard of what is to be confirmed or repaired, in
+/// milliseconds.
+const FIRST: u64 = 5 * SECOND;
 
 /// How much longer each next user waits.
-const PER_RANK: u64 = 5 * 1000;
+const PER_RANK: u64 = 5 * SECOND;
 
 /// How much longer a user's next device waits.
-const PER_DEVICE: u64 = 60 * 1000;
+const PER_DEVICE: u64 = 60 * SECOND;
 
 /// Users of a higher rank do nothing.
 const MAX_RANK: usize = 40;
 
 /// So many other users are to have committed below a removal.
 const ENOUGH: usize = 2;
+
+/// How long everybody waits with an objection, in milliseconds: the missing piece may be under way.
+const OBJECTION_FIRST: u64 = 10 * SECOND;
+
+/// Over how long objections are spread besides, at least.
+const OBJECTION_SPREAD: u64 = 60 * SECOND;
+
+/// The same for each leaf, where that is more.
+const OBJECTION_PER_LEAF: u64 = SECOND / 2;
 
 /// A removal that this device may have to confirm by a commit below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +64,19 @@ pub struct Confirmation {
 
 impl Group {
     /// The removals that `own` is to confirm, the most urgent first. `unwanted` says whether the room
-    /// justifies that a device is removed, `heard` when the commit of a node was first heard of, in
-    /// milliseconds since 1970; commits without such a time are left alone.
+    /// justifies that a leaf is removed, `heard` when the commit of a node was first heard of, in
+    /// milliseconds since 1970; commits without such a time are left alone, and so is what lies at or
+    /// below `avoid`, the commit of a [`Repair`].
     ///
-    /// A removal is to be confirmed that only removes unwanted devices, and is either on the chosen
+    /// A removal is to be confirmed that only removes unwanted leaves, and is either on the chosen
     /// branch with commits of fewer than two users of its parent's tree below it, or not on it while
-    /// the chosen tip has a leaf that it removed; and that our user has not confirmed, and did not
-    /// make.
+    /// the chosen tip has an unwanted leaf of a device that it removed; and that our user has not
+    /// confirmed, and did not make.
     pub fn confirmations(
         &self,
         own: &Device,
-        unwanted: impl Fn(&Device) -> bool,
+        unwanted: impl Fn(&Member) -> bool,
+        avoid: Option<&NodeId>,
         heard: impl Fn(&NodeId) -> Option<u64>,
     ) -> Vec<Confirmation> {
         let Some(chosen) = self.chosen_tip() else { return Vec::new() };
@@ -64,11 +89,17 @@ impl Group {
                 let record = self.graph.get(node)?;
                 let heard = heard(node)?;
                 let is_rival = !path.contains(node);
-                if !self.needs_confirmation(record, is_rival.then_some(chosen), &unwanted) {
+                if !self.needs_confirmation(record, is_rival.then_some(chosen), &unwanted)
+                    || avoid.is_some_and(|avoid| self.graph.is_at_or_below(avoid, node))
+                {
                     return None;
                 }
-                let due = heard.saturating_add(self.turn(record, own)?);
-                let on = self.graph.choose_entered_tip_below(node, |id| self.can_commit_on(id))?;
+                let due = heard.saturating_add(self.turn_to_confirm(record, own)?);
+                let allowed = |id: &NodeId| {
+                    self.can_commit_on(id)
+                        && avoid.is_none_or(|avoid| !self.graph.is_at_or_below(avoid, id))
+                };
+                let on = self.graph.choose_entered_tip_below(node, allowed)?;
                 Some(Confirmation { removal: *node, on, due, is_rival })
             })
             .collect();
@@ -85,18 +116,19 @@ impl Group {
         &self,
         record: &CommitRecord,
         rival_of: Option<NodeId>,
-        unwanted: impl Fn(&Device) -> bool,
+        unwanted: impl Fn(&Member) -> bool,
     ) -> bool {
-        let mut removed =
-            record.removes_without_readding().map(|(_, member)| member.device()).peekable();
-        if removed.peek().is_none() || !removed.all(unwanted) {
+        let mut removed = record.removes_without_readding().map(|(_, member)| member).peekable();
+        if removed.peek().is_none() || !removed.all(|member| unwanted(member)) {
             return false;
         }
         if let Some(chosen) = rival_of {
             let Some(roster) = self.graph.roster_of(&chosen) else { return false };
-            return record
-                .removes_without_readding()
-                .any(|(_, member)| roster.leaf_of(member.device()).is_some());
+            // The device may have come back with a new key, which is another leaf.
+            return record.removes_without_readding().any(|(_, member)| {
+                let leaf = roster.leaf_of(member.device()).and_then(|leaf| roster.get(leaf));
+                leaf.is_some_and(|member| unwanted(member))
+            });
         }
         let Some(before) = record.parent.and_then(|parent| self.graph.roster_of(&parent)) else {
             return false;
@@ -111,30 +143,52 @@ impl Group {
     }
 
     /// How long after hearing of a removal it is our turn; none if it never is.
-    fn turn(&self, removal: &CommitRecord, own: &Device) -> Option<u64> {
-        let author = &removal.author.member.device().user_id;
+    fn turn_to_confirm(&self, removal: &CommitRecord, own: &Device) -> Option<u64> {
         let below = self.graph.committed_below(&removal.node);
-        if own.user_id == *author || below.iter().any(|device| device.user_id == own.user_id) {
+        if below.iter().any(|device| device.user_id == own.user_id) {
             return None;
         }
-        let roster = self.graph.roster_of(&removal.node)?;
-        let ranks: BTreeMap<[u8; 32], &str> = roster
-            .iter()
-            .map(|(_, member)| member.device().user_id.as_str())
-            .filter(|user| user != author)
-            .map(|user| {
-                let hash = Sha256::new_with_prefix(removal.node.as_bytes()).chain_update(user);
-                (hash.finalize().into(), user)
-            })
-            .collect();
-        let rank = ranks.values().position(|user| *user == own.user_id)?;
-        let device = roster
-            .iter()
-            .map(|(_, member)| member.device())
-            .filter(|device| device.user_id == own.user_id)
-            .position(|device| device == own)?;
-        let times =
-            |count: usize, each: u64| each.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
-        (rank <= MAX_RANK).then(|| FIRST + times(rank, PER_RANK) + times(device, PER_DEVICE))
+        let author = &removal.author.member.device().user_id;
+        turn(&removal.node, &*self.graph.roster_of(&removal.node)?, author, own)
     }
+
+    /// Whether a user has committed beside a node: below its parent, and neither at nor below it.
+    fn has_committed_beside(&self, node: &NodeId, user: &str) -> bool {
+        let Some(parent) = self.graph.parent(node) else { return false };
+        let below: HashSet<_> = self.graph.descendants(node).chain([*node]).collect();
+        self.graph.descendants(&parent).filter(|id| !below.contains(id)).any(|id| {
+            let record = self.graph.get(&id);
+            record.is_some_and(|record| record.author.member.device().user_id == user)
+        })
+    }
+
+    /// The best epoch beside a node that we can commit on and that is `fit`, else its parent.
+    fn best_beside(
+        &self,
+        node: &NodeId,
+        parent: &NodeId,
+        fit: impl Fn(&NodeId) -> bool,
+    ) -> Option<NodeId> {
+        let allowed =
+            |id: &NodeId| self.can_commit_on(id) && !self.graph.is_at_or_below(node, id) && fit(id);
+        self.graph
+            .choose_entered_tip_below(parent, allowed)
+            .or_else(|| self.can_commit_on(parent).then_some(*parent))
+    }
+}
+
+/// How long after hearing of a commit it is the turn of `own` to answer it: by the rank of its user
+/// among those of a tree, without the author's, and by the place of its leaf among its user's. None
+/// if it never is.
+fn turn(node: &NodeId, roster: &Roster, author: &str, own: &Device) -> Option<u64> {
+    let users = roster.iter().map(|(_, member)| member.device().user_id.as_str());
+    let rank = rank_of(node, users.filter(|user| *user != author), &own.user_id)?;
+    let device = roster
+        .iter()
+        .map(|(_, member)| member.device())
+        .filter(|device| device.user_id == own.user_id)
+        .position(|device| device == own)?;
+    let times =
+        |count: usize, each: u64| each.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
+    (rank <= MAX_RANK).then(|| FIRST + times(rank, PER_RANK) + times(device, PER_DEVICE))
 }

@@ -62,9 +62,17 @@ impl Provider {
             crypto: Crypto {
                 inner: RustCrypto::default(),
                 state: Mutex::new(Interception::new(operation.vault, operation.alone)),
+                #[cfg(any(test, feature = "testing"))]
+                spoils: None,
             },
             storage: Storage::new(operation.entries),
         }
+    }
+
+    /// Has ciphertexts spoiled, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn set_spoils(&mut self, spoils: Option<crate::testing::Spoils>) {
+        self.crypto.spoils = spoils;
     }
 
     /// Whether the operation failed because its commit had been processed on this node before.
@@ -122,6 +130,8 @@ impl OpenMlsProvider for Provider {
 pub(crate) struct Crypto {
     inner: RustCrypto,
     state: Mutex<Interception>,
+    #[cfg(any(test, feature = "testing"))]
+    spoils: Option<crate::testing::Spoils>,
 }
 
 impl Crypto {
@@ -275,6 +285,12 @@ impl OpenMlsCrypto for Crypto {
         aad: &[u8],
         ptxt: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
+        #[cfg(any(test, feature = "testing"))]
+        if self.spoils.as_ref().is_some_and(|spoils| spoils.hit(pk_r)) {
+            let mut sealed = self.inner.hpke_seal(config, pk_r, info, aad, ptxt)?;
+            sealed.ciphertext = vec![0; sealed.ciphertext.as_slice().len()].into();
+            return Ok(sealed);
+        }
         self.inner.hpke_seal(config, pk_r, info, aad, ptxt)
     }
 

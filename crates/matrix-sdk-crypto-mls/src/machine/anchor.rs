@@ -1,11 +1,8 @@
 //! Moving the room's anchor forward (protocol §6, §8): the clients of those who may send the group's
 //! state event do it, one after the other until one has done it.
 
-use std::collections::BTreeSet;
-
-use matrix_dmls::NodeId;
+use matrix_dmls::{NodeId, rank_of};
 use ruma::{OwnedRoomId, RoomId, UserId};
-use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use super::{MlsMachine, Room, again::again};
@@ -99,6 +96,10 @@ impl MlsMachine {
         if !room.view.power.includes(own) || !room.view.is_joined(own.as_str()) {
             return None;
         }
+        // What is to be repaired must not be put out of everybody's reach.
+        if room.beside.is_some() {
+            return None;
+        }
         let (_, named) = room.view.group.as_ref()?;
         // One that this device does not know yet is not to be undone.
         let graph = room.group.graph();
@@ -109,22 +110,13 @@ impl MlsMachine {
             room.commit_times.get(node).copied()
         })?;
         let roster = room.group.roster(&node)?;
-        let users: BTreeSet<&str> =
-            roster.iter().map(|(_, member)| member.device().user_id.as_str()).collect();
-        let may: BTreeSet<[u8; 32]> = users
-            .into_iter()
-            .filter(|user| {
+        let may =
+            roster.iter().map(|(_, member)| member.device().user_id.as_str()).filter(|user| {
                 <&UserId>::try_from(*user).is_ok_and(|user| room.view.power.includes(user))
-            })
-            .map(|user| rank(&node, user))
-            .collect();
-        let place = may.iter().position(|hash| *hash == rank(&node, own.as_str()))?;
+            });
+        let place = rank_of(&node, may, own.as_str())?;
         let place = u64::try_from(place.min(MAX_RANK + 1)).unwrap_or(u64::MAX);
         let allowed = usize::try_from(place).is_ok_and(|place| place <= MAX_RANK);
         allowed.then(|| (node, FIRST.saturating_add(PER_RANK.saturating_mul(place))))
     }
-}
-
-fn rank(node: &NodeId, user: &str) -> [u8; 32] {
-    Sha256::new_with_prefix(node.as_bytes()).chain_update(user).finalize().into()
 }

@@ -29,13 +29,15 @@ const MAX_TO_DEVICE_REQUEST: usize = 512 * 1024;
 
 impl MlsMachine {
     /// Makes a commit as a pending child of `parent`, or founds the group without one, and puts its
-    /// event into the outbox. Of the additions, as many as fit into an event.
+    /// event into the outbox. Of the additions, as many as fit into an event. If it is an objection,
+    /// that is counted for the commit that it `objects_to`.
     pub(super) async fn make_commit(
         &self,
         room: &mut Room,
         parent: Option<NodeId>,
         plan: CommitPlan,
         mut additions: Vec<Addition>,
+        objects_to: Option<NodeId>,
     ) -> Result<(), MlsError> {
         let only_adds = plan.remove.is_empty() && !plan.update && plan.extension.is_none();
         loop {
@@ -89,7 +91,12 @@ impl MlsMachine {
                 continue;
             }
             let packages: Vec<_> = additions.iter().map(Addition::to_claimed).collect();
-            let kept = self.keep_commit(room, node, group, content, additions).await;
+            let view = objects_to.map(|commit| {
+                let mut view = room.view.clone();
+                view.standing.note_objection(commit);
+                view
+            });
+            let kept = self.keep_commit(room, node, group, content, additions, view).await;
             if kept.as_ref().is_err_and(MlsError::is_outdated) {
                 // The commit was never there, so the key packages are as good as new.
                 self.transient().claimed.extend(packages);
@@ -105,6 +112,7 @@ impl MlsMachine {
         group: GroupChanges,
         content: CommitEventContent,
         additions: Vec<Addition>,
+        view: Option<RoomView>,
     ) -> Result<(), MlsError> {
         let recipients = additions
             .iter()
@@ -118,7 +126,9 @@ impl MlsMachine {
         let content = Box::new(content);
         let kind = OutboxRequestKind::Commit { node, content, recipients };
         self.put_into_outbox(room, &mut changes, kind);
-        changes.room(&room.id).group = group;
+        let room_changes = changes.room(&room.id);
+        room_changes.group = group;
+        room_changes.view = view;
         self.save(room, changes).await
     }
 

@@ -143,11 +143,12 @@ impl MlsMachine {
             Some(NodeStatus::Entered) => return DecryptionError::KeysExpired,
             Some(NodeStatus::Seen) => {}
         }
-        let ours = self.inner.local.device();
+        // The epochs of an MLS key that we have lost are not ours any more.
+        let ours = self.inner.local.identity();
         let entered_above =
             graph.ancestors(&node).any(|above| graph.status(&above) == Some(NodeStatus::Entered));
         let is_member =
-            room.group.roster(&node).is_some_and(|roster| roster.leaf_of(ours).is_some());
+            room.group.roster(&node).is_some_and(|roster| roster.leaf_of_identity(ours).is_some());
         if is_member {
             // A Welcome, or another copy of its commit, may still let us in.
             DecryptionError::UnknownEpoch(node)

@@ -1,5 +1,7 @@
 //! Our MLS signature key, and the device's signature on it (protocol §4).
 
+use std::collections::BTreeMap;
+
 use matrix_dmls::{Device, Identity, LocalMember, Secret};
 use matrix_sdk_crypto::OlmMachine;
 use ruma::DeviceKeyId;
@@ -61,6 +63,7 @@ async fn make(olm: &OlmMachine, device: Device, seq: u64) -> Result<StoredAccoun
         published: false,
         last_resort: None,
         last_resort_since: 0,
+        seqs: BTreeMap::new(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, btree_map::Entry};
 
-use matrix_dmls::{Device, GENERATION_LIMIT, Member, NodeId, TrustRequirement};
+use matrix_dmls::{Device, GENERATION_LIMIT, Identity, Member, NodeId, TrustRequirement};
 use matrix_sdk_crypto::{CryptoStoreError, OlmMachine, UserDevices};
 use ruma::{DeviceId, OwnedUserId, UserId};
 
@@ -55,16 +55,25 @@ impl Difference {
 }
 
 /// The devices of users, each user looked up once.
-#[derive(Default)]
-pub(super) struct KnownDevices(BTreeMap<OwnedUserId, UserDevices>);
+pub(super) struct KnownDevices {
+    by_user: BTreeMap<OwnedUserId, UserDevices>,
+    /// Devices of which a key package was seen with a higher `seq` than in any commit of the room.
+    newer: BTreeMap<Device, u64>,
+}
 
 impl KnownDevices {
-    async fn of(
+    /// Whether a higher `seq` of the device was seen (protocol §4): only the highest is wanted.
+    pub(super) fn is_outdated(&self, room: &Room, identity: &Identity) -> bool {
+        let seen = room.group.graph().highest_seq(&identity.device);
+        seen.max(self.newer.get(&identity.device).copied()).is_some_and(|seq| seq > identity.seq)
+    }
+
+    pub(super) async fn of(
         &mut self,
         olm: &OlmMachine,
         user_id: &UserId,
     ) -> Result<&UserDevices, CryptoStoreError> {
-        Ok(match self.0.entry(user_id.to_owned()) {
+        Ok(match self.by_user.entry(user_id.to_owned()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(olm.get_user_devices(user_id, None).await?),
         })
@@ -97,7 +106,7 @@ impl MlsMachine {
         }
         .unwrap_or_default();
 
-        let mut known = KnownDevices::default();
+        let mut known = self.known_devices(room).await?;
         for (leaf, member) in roster.iter() {
             let is_fresh = is_fresh(&member.device().user_id);
             if member.device() != self.inner.local.device()
@@ -111,16 +120,32 @@ impl MlsMachine {
             // It was begun when they came, but perhaps not finished.
             self.track_members(room).await?;
         }
-        let seated: HashSet<_> = roster.iter().map(|(_, member)| member.device()).collect();
+        let seated: HashSet<_> = roster
+            .iter()
+            .filter(|(_, member)| !known.is_outdated(room, &member.identity))
+            .map(|(_, member)| member.device())
+            .collect();
         for user_id in wanted {
             if !is_fresh(user_id.as_str()) {
                 difference.stale.push(user_id.clone());
             }
-            let devices = known.of(&self.inner.olm, &user_id).await?;
-            self.compare_user(room, &user_id, devices, &seated, trust, &mut difference);
+            known.of(&self.inner.olm, &user_id).await?;
+            self.compare_user(room, &user_id, &known, &seated, trust, &mut difference);
         }
         difference.update = node.is_some_and(|node| self.keys_are_due(room, &node));
         Ok(difference)
+    }
+
+    /// To look up devices with.
+    pub(super) async fn known_devices(&self, room: &Room) -> Result<KnownDevices, MlsError> {
+        let account = self.lock_account().await?;
+        let graph = room.group.graph();
+        let is_newer = |(device, seq): &(&Device, &u64)| {
+            graph.highest_seq(device).is_some_and(|seen| seen < **seq)
+        };
+        let newer = account.stored.seqs.iter().filter(is_newer);
+        let newer = newer.map(|(device, seq)| (device.clone(), *seq)).collect();
+        Ok(KnownDevices { by_user: BTreeMap::new(), newer })
     }
 
     /// The users whose device list is known and up to date.
@@ -144,7 +169,7 @@ impl MlsMachine {
         known: &mut KnownDevices,
     ) -> Result<bool, MlsError> {
         let device = member.device();
-        if room.view.is_gone(&device.user_id) {
+        if room.view.is_gone(&device.user_id) || known.is_outdated(room, &member.identity) {
             return Ok(true);
         }
         let Ok(user_id) = UserId::parse(&device.user_id) else { return Ok(is_fresh) };
@@ -164,11 +189,12 @@ impl MlsMachine {
         &self,
         room: &Room,
         user_id: &OwnedUserId,
-        devices: &UserDevices,
+        known: &KnownDevices,
         seated: &HashSet<&Device>,
         trust: TrustRequirement,
         difference: &mut Difference,
     ) {
+        let Some(devices) = known.by_user.get(user_id) else { return };
         for device in devices.devices() {
             let Some(key) = device.ed25519_key() else { continue };
             let wanted = Device {
@@ -187,8 +213,10 @@ impl MlsMachine {
             let claimed = self.transient().claimed.get(&name).cloned();
             // What was claimed before the device got another key is useless now.
             let claimed = claimed.filter(|bytes| {
-                matrix_dmls::KeyPackage::parse_and_verify(bytes)
-                    .is_ok_and(|package| *package.member().device() == wanted)
+                matrix_dmls::KeyPackage::parse_and_verify(bytes).is_ok_and(|package| {
+                    let member = package.member();
+                    *member.device() == wanted && !known.is_outdated(room, &member.identity)
+                })
             });
             let failed = room.view.failed_claims.get(&format!("{} {}", name.0, name.1));
             if failed.is_some_and(|at| self.now().saturating_sub(*at) < CLAIM_PAUSE) {

@@ -126,24 +126,28 @@ impl MlsMachine {
             });
         };
         self.check_membership(room, node)?;
+        // Where an insider has stuffed the tree we go on beside, not below (protocol §5).
+        let (repair, _) = self.find_repair(room).await?;
+        let node = repair.as_ref().map_or(node, |repair| repair.on);
 
-        let trust = room.extension(&node).map(|extension| extension.trust).unwrap_or_default();
+        let trust = room.trust(&node);
         let (changes, at) = (self.inner.devices.changes(), self.now());
         let mut difference = self.difference(room, Some(node), trust).await?;
-        difference.update |= update;
+        difference.update |= update || repair.as_ref().is_some_and(|repair| !repair.is_done);
         let agree = difference.is_none();
         if self.must_wait(room, &mut difference) {
             return Ok(Readiness::NeedsRequests);
         }
-        let refused = self.now() < room.view.commits_refused_until;
+        let refused =
+            self.now() < room.view.commits_refused_until || !room.view.may_commit(self.user_id());
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
-        let left_behind = room.group.chosen_tip() != Some(node);
-        if !difference.remove.is_empty() && !refused {
+        let left_behind = repair.is_none() && room.group.chosen_tip() != Some(node);
+        if repair.is_none() && !difference.remove.is_empty() && !refused {
             // Where somebody has removed them already, a vote for that does more than a removal of
             // our own beside it (protocol §5); once, after that we have committed there.
-            let rivals = self.confirmations(room).await?;
+            let rivals = self.confirmations(room, None).await?;
             if let Some(rival) = rivals.into_iter().find(|rival| rival.is_rival) {
-                self.confirm(room, &rival).await?;
+                self.commit_for_the_room(room, rival.on, None).await?;
                 return Ok(Readiness::NeedsRequests);
             }
         }
@@ -166,10 +170,13 @@ impl MlsMachine {
             }
             return Ok(Readiness::Ready { node, without_mls });
         }
-        let resolves = room.group.graph().tips().filter(|tip| *tip != node);
+        let graph = room.group.graph();
+        let resolves = graph.tips().filter(|tip| *tip != node);
+        // Keys that we have given up on another branch are not to live on here.
+        let lost = graph.has_lost_update(&node, self.inner.local.device());
         let plan = CommitPlan {
             remove: difference.remove,
-            update: difference.update,
+            update: difference.update || lost,
             resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),
             ..CommitPlan::default()
         };
@@ -177,7 +184,7 @@ impl MlsMachine {
         additions.truncate(MAX_ADDITIONS);
         let only_adds = plan.remove.is_empty() && !plan.update;
         let names: Vec<_> = additions.iter().map(|addition| addition.name.clone()).collect();
-        match self.make_commit(room, Some(node), plan.clone(), additions).await {
+        match self.make_commit(room, Some(node), plan.clone(), additions, None).await {
             Ok(()) => Ok(Readiness::NeedsRequests),
             Err(MlsError::RoomTooLarge { bytes }) if !names.is_empty() => {
                 // One device too many must not silence those who are in.
@@ -185,7 +192,7 @@ impl MlsMachine {
                 let failed = names.into_iter().map(|name| (name, reason.clone())).collect();
                 self.note_without_mls(room, failed).await?;
                 if !only_adds {
-                    self.make_commit(room, Some(node), plan, Vec::new()).await?;
+                    self.make_commit(room, Some(node), plan, Vec::new(), None).await?;
                     return Ok(Readiness::NeedsRequests);
                 }
                 Box::pin(self.prepare(room, false)).await
@@ -212,7 +219,7 @@ impl MlsMachine {
         }
         let mut additions = difference.add;
         additions.truncate(MAX_ADDITIONS);
-        self.make_commit(room, None, CommitPlan::default(), additions).await?;
+        self.make_commit(room, None, CommitPlan::default(), additions, None).await?;
         Ok(Readiness::NeedsRequests)
     }
 

@@ -67,6 +67,8 @@ pub(super) struct Transient {
     pub(super) schedule: Schedule,
     /// When it is our turn to stand up for a room, in milliseconds since 1970.
     pub(super) standing: BTreeMap<OwnedRoomId, u64>,
+    /// By room, the commit that was tried again last, in vain.
+    pub(super) retried: BTreeMap<OwnedRoomId, NodeId>,
     pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
@@ -374,14 +376,17 @@ impl MlsMachine {
             (room_id.clone(), claim.devices.clone())
         };
         let failed = self.take_claimed(&devices, response).await?;
+        let outdated = self.note_seqs(&room_id, &devices).await?;
         self.transient().claims.remove(&room_id);
         // That a server could not be reached says nothing about its users' devices.
         let is_unreachable = |(name, _): &(DeviceName, String)| {
             response.failures.contains_key(name.0.server_name().as_str())
         };
-        let (unreachable, failed) = failed.into_iter().partition(is_unreachable);
+        let (unreachable, failed): (Vec<_>, _) = failed.into_iter().partition(is_unreachable);
         self.note_failed_claims(&room_id, failed, CLAIM_PAUSE).await?;
-        self.note_failed_claims(&room_id, unreachable, UNREACHABLE_PAUSE).await
+        // Those of the new key come when the old ones are used up.
+        let soon = unreachable.into_iter().chain(outdated).collect();
+        self.note_failed_claims(&room_id, soon, UNREACHABLE_PAUSE).await
     }
 
     async fn note_failed_claims(

@@ -88,11 +88,7 @@ impl MlsMachine {
         }
         for _ in 0..ROOMS_PER_SYNC {
             let Some(room_id) = self.transient().schedule.turns.pop_front() else { break };
-            again!(async {
-                let mut guard = self.lock_room(&room_id).await?;
-                let Some(room) = guard.as_mut() else { return Ok(()) };
-                self.erase_due(room).await
-            })?;
+            again!(self.look_at(&room_id))?;
         }
         if key_packages {
             self.erase_replaced_key_packages().await?;
@@ -172,6 +168,18 @@ impl MlsMachine {
             }
         }
         Ok(changes)
+    }
+
+    async fn look_at(&self, room_id: &RoomId) -> Result<(), MlsError> {
+        let mut guard = self.lock_room(room_id).await?;
+        let Some(room) = guard.as_mut() else { return Ok(()) };
+        self.erase_due(room).await?;
+        // After a start it is not known any more when it is our turn to do something.
+        if room.view.mls_since.is_some() {
+            self.plan_to_stand_up(room).await?;
+            self.plan_to_move_anchor(room);
+        }
+        Ok(())
     }
 
     /// Events that have waited too long; the application is told of the messages.

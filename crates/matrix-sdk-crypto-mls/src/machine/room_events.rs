@@ -94,19 +94,14 @@ struct PowerLevelsContent {
     #[serde(default)]
     users: BTreeMap<String, Value>,
     state_default: Option<Value>,
+    events_default: Option<Value>,
     users_default: Option<Value>,
 }
 
 impl PowerLevelsContent {
-    fn apply(&self, power: &mut GroupPower) {
-        let level = |value: Option<&Value>| match value {
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(value) => value.as_i64(),
-            None => None,
-        };
-        let needed = level(self.events.get(GroupEventContent::TYPE))
-            .or_else(|| level(self.state_default.as_ref()))
-            .unwrap_or(50);
+    /// Who may send an event type, which needs this level unless it is named.
+    fn apply(&self, power: &mut GroupPower, event_type: &str, default: i64) {
+        let needed = level(self.events.get(event_type)).unwrap_or(default);
         let users = self
             .users
             .iter()
@@ -115,6 +110,14 @@ impl PowerLevelsContent {
             .collect();
         power.everybody = level(self.users_default.as_ref()).unwrap_or(0) >= needed;
         power.levels = Some((needed, users));
+    }
+}
+
+/// A power level; old rooms have them as strings.
+fn level(value: Option<&Value>) -> Option<i64> {
+    match value? {
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_i64(),
     }
 }
 
@@ -223,7 +226,11 @@ impl MlsMachine {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let mut view = room.view.clone();
-        view.members.clone_from(members);
+        // That somebody was a member is not forgotten.
+        for (user, membership) in &mut view.members {
+            *membership = members.get(user).cloned().unwrap_or(MembershipState::Leave);
+        }
+        view.members.extend(members.clone());
         view.members_complete = true;
         let mut changes = Changes::default();
         changes.room(room_id).view = Some(view);
@@ -231,7 +238,11 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.track_members(room).await?;
         }
-        self.try_to_join(room).await
+        self.try_to_join(room).await?;
+        if room.view.mls_since.is_some() {
+            self.plan_to_stand_up(room).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -252,7 +263,8 @@ impl MlsMachine {
             if head.event_type == COMMIT {
                 self.receive_commit(room, &head).await?;
             }
-            self.try_to_join(room).await
+            self.try_to_join(room).await?;
+            self.plan_to_stand_up(room).await
         })
     }
 
@@ -271,7 +283,7 @@ impl MlsMachine {
     }
 
     /// Takes one commit event. Gives its node if it is newly known.
-    async fn receive_one_commit(
+    pub(super) async fn receive_one_commit(
         &self,
         room: &mut Room,
         event_id: &OwnedEventId,
@@ -463,7 +475,7 @@ impl MlsMachine {
         };
         let readable = room.group.epoch_key(&node).is_some();
         // A Welcome, or another copy of the commit, may still let us in.
-        let open = !readable && roster.leaf_of(self.inner.local.device()).is_some();
+        let open = !readable && roster.leaf_of_identity(self.inner.local.identity()).is_some();
         let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
@@ -509,18 +521,26 @@ impl MlsMachine {
         let graph = room.group.graph();
         let mut heads = Vec::new();
         for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
-            if let Some(stored) = self.inner.store.commit(&room.id, &child).await? {
-                heads.push(EventHead {
-                    event_type: COMMIT.to_owned(),
-                    event_id: Some(stored.event_id),
-                    sender: stored.sender,
-                    state_key: None,
-                    content: serde_json::value::to_raw_value(&stored.content)?,
-                    origin_server_ts: None,
-                });
-            }
+            heads.extend(self.stored_commit(room, &child).await?);
         }
         Ok(heads)
+    }
+
+    /// A commit's event as it was kept.
+    pub(super) async fn stored_commit(
+        &self,
+        room: &Room,
+        node: &NodeId,
+    ) -> Result<Option<EventHead>, MlsError> {
+        let Some(stored) = self.inner.store.commit(&room.id, node).await? else { return Ok(None) };
+        Ok(Some(EventHead {
+            event_type: COMMIT.to_owned(),
+            event_id: Some(stored.event_id),
+            sender: stored.sender,
+            state_key: None,
+            content: serde_json::value::to_raw_value(&stored.content)?,
+            origin_server_ts: None,
+        }))
     }
 
     fn report_entered(&self, room: &Room, record: &CommitRecord) {
@@ -612,6 +632,7 @@ fn apply_state(
             let content = head.content::<EncryptionContent>()?;
             view.creator = Some(head.sender.clone());
             view.power.creators = creators(&head.sender, &content);
+            view.commit_power.creators.clone_from(&view.power.creators);
             let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
             if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
                 latch(view, &head.sender);
@@ -638,7 +659,10 @@ fn apply_state(
         }
         "m.room.power_levels" => {
             if let Some(content) = head.content::<PowerLevelsContent>() {
-                content.apply(&mut view.power);
+                let state_default = level(content.state_default.as_ref()).unwrap_or(50);
+                content.apply(&mut view.power, GroupEventContent::TYPE, state_default);
+                let events_default = level(content.events_default.as_ref()).unwrap_or(0);
+                content.apply(&mut view.commit_power, COMMIT, events_default);
             }
         }
         "m.room.history_visibility" => {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex as StdMutex},
 };
 
-use matrix_dmls::{Group, GroupExtension, NodeId};
+use matrix_dmls::{Group, GroupExtension, NodeId, TrustRequirement};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -37,6 +37,9 @@ pub(crate) struct Room {
     pub(super) drained: bool,
     /// The room and its group agree; forgotten when either changes.
     pub(super) settled: Option<Settled>,
+    /// The epoch beside a commit that is to be repaired, where we send instead of below it; none
+    /// before that was looked at.
+    pub(super) beside: Option<NodeId>,
 }
 
 /// Exclusive access to a room for the length of an operation.
@@ -197,6 +200,7 @@ impl Room {
             saving: false,
             drained: false,
             settled: None,
+            beside: None,
         };
         room.aim();
         room
@@ -255,6 +259,17 @@ impl Room {
     /// The extension of the group that the room's state names, as far as it matters for membership.
     pub(super) fn extension(&self, node: &NodeId) -> Option<&GroupExtension> {
         self.group.graph().get(node).map(|record| &record.extension)
+    }
+
+    /// The trust requirement of an epoch's group.
+    pub(super) fn trust(&self, node: &NodeId) -> TrustRequirement {
+        self.extension(node).map(|extension| extension.trust).unwrap_or_default()
+    }
+
+    /// The epoch that we send in.
+    pub(super) fn sends_in(&self) -> Option<NodeId> {
+        let beside = self.beside.filter(|node| self.group.state(node).is_some());
+        beside.or_else(|| self.group.sending_tip())
     }
 
     /// About how many bytes of memory the room takes.

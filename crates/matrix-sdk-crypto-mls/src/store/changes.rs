@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use matrix_dmls::{GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, Secret};
+use matrix_dmls::{Device, GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, Secret};
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,10 @@ pub struct StoredAccount {
     pub last_resort: Option<KeyPackageRef>,
     /// When it was made, in milliseconds since 1970.
     pub last_resort_since: u64,
+    /// By device, the highest `seq` of the key packages that were claimed (protocol §4): only a leaf
+    /// with that one, or a higher one, is wanted. At most 4,096.
+    #[serde(default, with = "crate::room::as_list")]
+    pub seqs: BTreeMap<Device, u64>,
 }
 
 /// A key package of ours.

@@ -322,6 +322,13 @@ impl SimDevice {
         }
     }
 
+    /// The MLS store is lost, and the `OlmMachine`'s is not: the application starts with an empty one,
+    /// and its next sync is the first one.
+    pub async fn loses_mls_store(&self) {
+        self.restarts_from(Arc::new(FaultyStore::new())).await;
+        self.server().begins_anew(self.name());
+    }
+
     /// The application is started with another store.
     pub async fn restarts_from(&self, store: Arc<FaultyStore>) {
         let inner = &self.inner;

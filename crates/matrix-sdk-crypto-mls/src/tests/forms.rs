@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     AnyOutgoingRequest, Verdict,
-    room::{MlsSince, RoomView},
+    room::{MlsSince, RoomView, Standing},
     store::MlsStore as _,
     testing::SimServer,
     types::events::GroupEventContent,
@@ -82,12 +82,18 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             levels: Some((100, [user_id!("@bob:example.org").to_owned()].into())),
             everybody: false,
         },
+        commit_power: crate::room::GroupPower { everybody: true, ..Default::default() },
         commits_refused_until: 1_600_000_000_000,
         must_update: true,
         updated_at: 1_600_000_000_001,
         failed_claims: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_002)]),
         verdicts: BTreeMap::from([(device, Verdict::CrossSigned)]),
         entrance: Some(node),
+        standing: Standing {
+            left_behind: Some((node, 1_600_000_000_003)),
+            objections: vec![(node, 2)],
+            repairs: vec![(node, 1_600_000_000_004)],
+        },
     };
     assert_json_snapshot!("room_view", view);
     let json = serde_json::to_string(&view).unwrap();

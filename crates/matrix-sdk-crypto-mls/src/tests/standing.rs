@@ -3,7 +3,10 @@
 use matrix_dmls::NodeId;
 
 use super::{alice_and_bob, assert_no_generation_is_reused, assert_one_epoch, settle};
-use crate::testing::{SimDevice, SimServer, TestClock};
+use crate::{
+    MlsError,
+    testing::{RequestKind, SimDevice, SimError, SimServer, TestClock},
+};
 
 const SECOND: u64 = TestClock::MINUTE / 60;
 
@@ -74,6 +77,36 @@ async fn a_removal_is_confirmed_by_two_others() {
         device.pumps().await;
     }
     assert_eq!(tip(&alice).await, (confirmed, after));
+}
+
+/// In a room where only some may commit the others do not try.
+#[tokio::test]
+async fn who_may_not_commit_leaves_it_to_the_others() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = joins(&server, &alice, "carol").await;
+    let mallory = joins(&server, &alice, "mallory").await;
+    let honest = [&alice, &bob, &carol];
+    let levels = serde_json::json!({
+        "users": { alice.user_id().as_str(): 100, bob.user_id().as_str(): "50" },
+        "events": { "io.github.matrix-mls.dmls.v1.commit": 50 },
+    });
+    alice.sets_state("m.room.power_levels", levels);
+    settle(&honest).await;
+    alice.kicks(&mallory);
+    settle(&honest).await;
+    assert!(matches!(
+        carol.tries_to_say("without Mallory").await,
+        Err(SimError::Machine(MlsError::CommitsRefused))
+    ));
+    alice.says("without Mallory").await;
+    settle(&honest).await;
+    assert_eq!(carol.mls().next_deadline(), None);
+    assert!(bob.mls().next_deadline().is_some());
+    let event = carol.says("I can speak all the same").await;
+    settle(&honest).await;
+    bob.has_read(&event, "I can speak all the same");
+    let requests = server.requests_of(carol.name());
+    assert!(requests.iter().all(|(kind, _)| *kind != RequestKind::Commit));
 }
 
 /// Whoever leaves by itself is removed by the next who sends, and nobody else is bothered without

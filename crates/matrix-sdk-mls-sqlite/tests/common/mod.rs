@@ -50,6 +50,7 @@ pub fn account(name: &str) -> StoredAccount {
         published: true,
         last_resort: None,
         last_resort_since: 1,
+        seqs: BTreeMap::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     crypto::Secret,
     extension::{ExternalJoins, HistoryPolicy, TrustRequirement},
     ids::InstanceId,
+    testing::Spoils,
     wire::welcome::Welcome,
 };
 
@@ -30,29 +31,35 @@ pub(super) fn local(name: &str) -> LocalMember {
 
 /// A device of the same name with other keys.
 pub(super) fn local_as(name: &str, variant: u8) -> LocalMember {
-    member_with(name, &name.to_uppercase(), variant)
+    member_with(name, &name.to_uppercase(), variant, 1)
 }
 
 /// Another device of Bob's than [`local`] gives.
 pub(super) fn second_device_of_bob() -> LocalMember {
-    member_with("bob", "TABLET", 2)
+    member_with("bob", "TABLET", 2, 1)
 }
 
-fn member_with(name: &str, device_id: &str, variant: u8) -> LocalMember {
+/// The same device after it has lost its MLS key and made a new one.
+pub(super) fn local_with_seq(name: &str, seq: u8) -> LocalMember {
+    member_with(name, &name.to_uppercase(), 0, seq)
+}
+
+fn member_with(name: &str, device_id: &str, variant: u8, seq: u8) -> LocalMember {
     let mut seed = [0; 32];
     seed[..name.len()].copy_from_slice(name.as_bytes());
     seed[30] = variant;
     let device_key = SigningKey::from_bytes(&seed);
-    seed[31] = 1;
+    seed[31] = seq;
+    let seq = u64::from(seq);
     let seed = Secret::from_bytes(seed);
     let device = Device {
         user_id: format!("@{name}:example.org"),
         device_id: device_id.to_owned(),
         device_key: device_key.verifying_key().to_bytes(),
     };
-    let json = Identity::signed_json(&device, 1, &LocalMember::public_key_of(&seed));
+    let json = Identity::signed_json(&device, seq, &LocalMember::public_key_of(&seed));
     let signature = device_key.sign(json.as_bytes()).to_bytes();
-    LocalMember::new(Identity::new(device, 1, signature), &seed).unwrap()
+    LocalMember::new(Identity::new(device, seq, signature), &seed).unwrap()
 }
 
 /// A commit as its event carries it.
@@ -143,6 +150,32 @@ impl TestDevice {
             Received::Known(_) | Received::Own(_) => {}
         }
         received
+    }
+
+    /// It knows of the commit, and is not in its epoch.
+    pub(super) fn only_sees(&mut self, event: &Event) {
+        let received = self.receives(event);
+        assert!(matches!(received, Received::Seen(..)), "{received:?}");
+    }
+
+    /// A commit of which only others than these can process anything: what is encrypted to their leaves
+    /// is spoiled. Their leaves must have no common node with anybody else's.
+    pub(super) fn commits_against(
+        &mut self,
+        on: NodeId,
+        plan: CommitPlan,
+        victims: &[&Self],
+    ) -> Event {
+        let leaves: Vec<_> = victims.iter().map(|victim| victim.encryption_key(on)).collect();
+        let spoils = Some(Spoils::new(move |key| leaves.iter().any(|leaf| leaf == key)));
+        self.commits(on, CommitPlan { spoils, ..plan })
+    }
+
+    fn encryption_key(&self, node: NodeId) -> Vec<u8> {
+        let (state, vault) = (self.group.state(&node).unwrap(), self.group.vault(&node).unwrap());
+        let (_, group) = hydrated::hydrate(state, vault, ROOM.as_bytes(), false).unwrap();
+        let own = group.members().find(|member| member.index == group.own_leaf_index());
+        own.unwrap().encryption_key
     }
 
     pub(super) fn enters(&mut self, event: &Event) {

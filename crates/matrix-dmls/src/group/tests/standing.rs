@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{super::*, device::*};
-use crate::credential::Device;
+use crate::roster::Member;
 
 const SECOND: u64 = 1000;
 
@@ -12,7 +12,8 @@ fn confirmations(device: &TestDevice, unwanted: &[&TestDevice]) -> Vec<Confirmat
     let unwanted: BTreeSet<_> = unwanted.iter().map(|device| device.local.device()).collect();
     device.group.confirmations(
         device.local.device(),
-        |device| unwanted.contains(device),
+        |member| unwanted.contains(member.device()),
+        None,
         |_| Some(0),
     )
 }
@@ -161,8 +162,8 @@ fn further_devices_of_a_user_come_later() {
 fn times_that_nobody_knows_are_no_times() {
     let (devices, mallory, _) = removal(&["alice", "bob", "mallory"]);
     let bob = &devices[1];
-    let unwanted = |device: &Device| device == mallory.local.device();
-    assert_eq!(bob.group.confirmations(bob.local.device(), unwanted, |_| None), []);
-    let late = bob.group.confirmations(bob.local.device(), unwanted, |_| Some(u64::MAX));
+    let unwanted = |member: &Member| member.device() == mallory.local.device();
+    assert_eq!(bob.group.confirmations(bob.local.device(), unwanted, None, |_| None), []);
+    let late = bob.group.confirmations(bob.local.device(), unwanted, None, |_| Some(u64::MAX));
     assert_eq!(late[0].due, u64::MAX);
 }

@@ -149,6 +149,17 @@ impl SimServer {
         }
     }
 
+    /// A device's application has lost all that it had of the rooms: its next sync is the first one.
+    pub fn begins_anew(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let device = state.device(name);
+        device.known_rooms.clear();
+        device.new_rooms.clear();
+        device.timeline.clear();
+        device.held_timeline.clear();
+        state.show_rooms(name);
+    }
+
     /// Forgets the events that a device has not synced, as a limited timeline does.
     pub fn drops_timeline_of(&self, name: &DeviceName) {
         self.state().device(name).timeline.clear();
