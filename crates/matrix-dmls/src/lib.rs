@@ -32,8 +32,8 @@ pub use crate::{
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
         CommitPlan, Confirmation, GraphEntry, Group, GroupChanges, GroupError, LocalMember,
-        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState,
-        Received, SeenBecause, WelcomeParts, new_key_package,
+        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicParts,
+        PublicState, Received, SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,

@@ -38,6 +38,18 @@ pub(super) fn second_device_of_bob() -> LocalMember {
     member_with("bob", "TABLET", 2)
 }
 
+/// The same device with another MLS key, as after its store was lost.
+pub(super) fn member_with_new_key(name: &str) -> LocalMember {
+    let mut seed = [0; 32];
+    seed[..name.len()].copy_from_slice(name.as_bytes());
+    let device_key = SigningKey::from_bytes(&seed);
+    let device = local(name).device().clone();
+    let seed = Secret::from_bytes([9; 32]);
+    let json = Identity::signed_json(&device, 2, &LocalMember::public_key_of(&seed));
+    let signature = device_key.sign(json.as_bytes()).to_bytes();
+    LocalMember::new(Identity::new(device, 2, signature), &seed).unwrap()
+}
+
 fn member_with(name: &str, device_id: &str, variant: u8) -> LocalMember {
     let mut seed = [0; 32];
     seed[..name.len()].copy_from_slice(name.as_bytes());
