@@ -3,13 +3,17 @@
 mod account;
 mod again;
 mod anchor;
+mod ask;
+mod behind;
 mod commits;
 mod decrypt;
 mod devices;
 mod encrypt;
+mod external;
 mod generations;
 mod heavy;
 mod identity;
+mod join_requests;
 mod key_packages;
 mod membership;
 mod prepare;

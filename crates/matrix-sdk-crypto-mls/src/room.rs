@@ -1,5 +1,7 @@
 //! What the machine knows of a room, beside its group.
 
+mod left_behind;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{Device, NodeId};
@@ -9,6 +11,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::left_behind::{Behind, HeldJoinRequest};
 use crate::{trust::Verdict, types::events::GroupEventContent};
 
 /// Plain data, stored as one value per room.
@@ -53,6 +56,15 @@ pub struct RoomView {
     pub verdicts: BTreeMap<Device, Verdict>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
+    /// What we have done about being outside the epoch that everybody should be in.
+    #[serde(default)]
+    pub behind: Option<Behind>,
+    /// Requests of others to be let in.
+    #[serde(default)]
+    pub join_requests: Vec<HeldJoinRequest>,
+    /// When we have last let a device in that had asked, in milliseconds since 1970.
+    #[serde(default)]
+    pub let_in: BTreeMap<String, u64>,
 }
 
 /// Who may say which group is the room's, and where the choice starts (protocol §6).

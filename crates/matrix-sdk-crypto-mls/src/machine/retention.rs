@@ -91,7 +91,9 @@ impl MlsMachine {
             again!(async {
                 let mut guard = self.lock_room(&room_id).await?;
                 let Some(room) = guard.as_mut() else { return Ok(()) };
-                self.erase_due(room).await
+                self.erase_due(room).await?;
+                // After a start nobody else looks.
+                self.plan_returns(room).await
             })?;
         }
         if key_packages {

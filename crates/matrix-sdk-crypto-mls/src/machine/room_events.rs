@@ -194,6 +194,7 @@ impl MlsMachine {
             self.connect(room).await?;
             self.plan_to_stand_up(room).await?;
             self.plan_to_move_anchor(room);
+            self.plan_returns(room).await?;
         }
         self.erase_due(room).await
     }
@@ -231,7 +232,8 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.track_members(room).await?;
         }
-        self.try_to_join(room).await
+        self.try_to_join(room).await?;
+        self.plan_returns(room).await
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -252,7 +254,8 @@ impl MlsMachine {
             if head.event_type == COMMIT {
                 self.receive_commit(room, &head).await?;
             }
-            self.try_to_join(room).await
+            self.try_to_join(room).await?;
+            self.plan_returns(room).await
         })
     }
 
