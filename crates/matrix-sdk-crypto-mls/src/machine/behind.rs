@@ -149,7 +149,7 @@ impl MlsMachine {
         let trust = tip.and_then(|tip| room.extension(&tip)).map(|extension| extension.trust);
         let device = self.inner.local.device();
         if let Some(trust) = trust
-            && !self.is_wanted_device(room, device, trust, own).await?
+            && self.is_wanted_device(room, device, trust, own).await? != Some(true)
         {
             return Ok(None);
         }
@@ -203,7 +203,7 @@ impl MlsMachine {
             return since;
         }
         if behind.tries == 0 {
-            return if outside.may_object {
+            return if outside.may_object && !behind.wants_to_send {
                 since.saturating_add(PATIENCE)
             } else {
                 since.saturating_add(FIRST).max(behind.not_before)

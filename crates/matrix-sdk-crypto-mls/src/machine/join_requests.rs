@@ -1,7 +1,7 @@
 //! Letting in those who ask (protocol §6): their requests are checked, held, and answered by a commit
 //! when it is our turn, or taken along by one that is made for another reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use matrix_dmls::{CommitPlan, CommitRecord, Device, KeyPackage, Member, NodeId, TrustRequirement};
@@ -39,8 +39,8 @@ const PAUSE: u64 = 5 * 60 * 1000;
 enum Judgement {
     /// It can be granted; the old leaf goes.
     Grant(Option<u32>),
-    /// Not now.
-    Wait,
+    /// Not before this time, in milliseconds since 1970.
+    Wait(u64),
     /// It is of no use, or was granted.
     Drop,
 }
@@ -55,7 +55,7 @@ impl MlsMachine {
         let mut guard = self.lock_room(&content.room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(tip) = room.group.sending_tip() else { return Ok(()) };
-        let Some(member) = self.check_join_request(room, tip, sender, content).await? else {
+        let Some(member) = self.check_join_request(sender, content).await? else {
             debug!(%sender, "A join request is refused");
             return Ok(());
         };
@@ -77,7 +77,7 @@ impl MlsMachine {
             return Ok(());
         }
         requests.push(request);
-        limit(&mut requests);
+        limit(&mut requests, &room.view);
         if requests != room.view.join_requests {
             let view = RoomView { join_requests: requests, ..room.view.clone() };
             let mut changes = Changes::default();
@@ -87,18 +87,13 @@ impl MlsMachine {
         self.plan_returns(room).await
     }
 
-    /// Whose leaf the key package in a request makes, if the request is that device's, and the
-    /// device is one that the room wants.
+    /// Whose leaf the key package in a request makes, if the request is that device's. Whether the
+    /// room wants it is judged later: what comes directly comes before the room's events.
     async fn check_join_request(
         &self,
-        room: &Room,
-        tip: NodeId,
         sender: &OwnedUserId,
         content: &ToDeviceJoinRequestEventContent,
     ) -> Result<Option<Member>, MlsError> {
-        if !room.view.wanted_users().any(|user| user == *sender) {
-            return Ok(None);
-        }
         let Some(json) = content.signed_json() else { return Ok(None) };
         let Ok(package) = KeyPackage::parse_and_verify(&content.key_package.0) else {
             return Ok(None);
@@ -111,30 +106,37 @@ impl MlsMachine {
         let is_signed = signature.is_some_and(|signature| {
             matrix_dmls::verify_device_signature(&device.device_key, &json, &signature)
         });
-        let trust = room.extension(&tip).map(|extension| extension.trust).unwrap_or_default();
-        if !is_signed || !self.is_wanted_device(room, device, trust, sender).await? {
+        if device.user_id != sender.as_str() || !is_signed {
             return Ok(None);
         }
-        Ok(Some(member))
+        // A device that is not known yet may be in the next answer to a query.
+        let known = trust::find_device(&self.inner.olm, device).await?;
+        let is_other = known.is_some_and(|known| {
+            known.ed25519_key().is_none_or(|key| *key.as_bytes() != device.device_key)
+        });
+        Ok((!is_other).then_some(member))
     }
 
     /// Whether a device, which is to be this user's, is one that the room wants, by what the
-    /// OlmMachine has of it.
+    /// OlmMachine has of it; none if that may be out of date.
     pub(super) async fn is_wanted_device(
         &self,
         room: &Room,
         device: &Device,
         trust: TrustRequirement,
         user: &UserId,
-    ) -> Result<bool, MlsError> {
+    ) -> Result<Option<bool>, MlsError> {
         if device.user_id != user.as_str() || !room.view.wanted_users().any(|one| one == user) {
-            return Ok(false);
+            return Ok(Some(false));
         }
-        let known = trust::find_device(&self.inner.olm, device).await?;
-        Ok(known.is_some_and(|known| {
-            known.ed25519_key().is_some_and(|key| *key.as_bytes() == device.device_key)
-                && (trust == TrustRequirement::All || known.is_cross_signed_by_owner())
-        }))
+        let Some(known) = trust::find_device(&self.inner.olm, device).await? else {
+            return Ok(None);
+        };
+        if known.ed25519_key().is_none_or(|key| *key.as_bytes() != device.device_key) {
+            return Ok(Some(false));
+        }
+        let is_trusted = trust == TrustRequirement::All || known.is_cross_signed_by_owner();
+        Ok(is_trusted.then_some(true))
     }
 
     async fn judge_join_request(
@@ -149,8 +151,11 @@ impl MlsMachine {
             return Ok(Judgement::Drop);
         }
         let trust = room.extension(&tip).map(|extension| extension.trust).unwrap_or_default();
-        if !self.is_wanted_device(room, device, trust, &request.sender).await? {
-            return Ok(Judgement::Drop);
+        let is_wanted = self.is_wanted_device(room, device, trust, &request.sender).await?;
+        if is_wanted == Some(false) {
+            // The events that make it a member may come with the same sync.
+            let soon = request.received_at.saturating_add(FIRST);
+            return Ok(if age < FIRST { Judgement::Wait(soon) } else { Judgement::Drop });
         }
         let roster = room.group.roster(&tip).unwrap_or_default();
         let seat = roster.iter().find(|(_, member)| {
@@ -171,8 +176,14 @@ impl MlsMachine {
             return Ok(Judgement::Drop);
         }
         let last = room.view.let_in.get(&name_of(device));
-        if last.is_some_and(|at| self.now().saturating_sub(*at) < PAUSE) {
-            return Ok(Judgement::Wait);
+        let pause_ends = last.map_or(0, |at| at.saturating_add(PAUSE));
+        if pause_ends > self.now() {
+            return Ok(Judgement::Wait(pause_ends));
+        }
+        if is_wanted.is_none() {
+            // Often the answer to a query comes in a moment, and else perhaps never.
+            let next = if age < FIRST { 0 } else { self.now().saturating_add(PER_RANK) };
+            return Ok(Judgement::Wait(next));
         }
         Ok(Judgement::Grant(seat.map(|(leaf, _)| leaf)))
     }
@@ -189,16 +200,14 @@ impl MlsMachine {
         };
         let (mut open, mut due) = (Vec::new(), None::<u64>);
         for request in &room.view.join_requests {
-            let mut turn = match self.judge_join_request(room, tip, request).await? {
+            let earliest = match self.judge_join_request(room, tip, request).await? {
                 Judgement::Drop => continue,
-                Judgement::Grant(_) => request.received_at,
-                Judgement::Wait => {
-                    let last = room.view.let_in.get(&name_of(request.member.device()));
-                    last.copied().unwrap_or_default().saturating_add(PAUSE)
-                }
+                Judgement::Grant(_) => 0,
+                Judgement::Wait(until) => until,
             };
             let rank = self.rank_for(room, request).await?;
-            turn = turn.saturating_add(FIRST).saturating_add(PER_RANK.saturating_mul(rank));
+            let wait = FIRST.saturating_add(PER_RANK.saturating_mul(rank));
+            let turn = request.received_at.saturating_add(wait).max(earliest);
             due = Some(due.map_or(turn, |due| due.min(turn)));
             open.push(request.clone());
         }
@@ -330,8 +339,13 @@ fn has_come_back(room: &Room, tip: NodeId, device: &Device, named: Option<NodeId
     false
 }
 
-/// Keeps the requests within the limits: whoever has the most loses its oldest.
-fn limit(requests: &mut Vec<HeldJoinRequest>) {
+/// Keeps the requests within the limits: first those go whose users are not in the room, then whoever
+/// has the most loses its oldest.
+fn limit(requests: &mut Vec<HeldJoinRequest>, view: &RoomView) {
+    if requests.len() > MAX_HELD {
+        let wanted: BTreeSet<_> = view.wanted_users().collect();
+        requests.retain(|request| wanted.contains(&*request.sender));
+    }
     loop {
         let mut counts: BTreeMap<&OwnedUserId, usize> = BTreeMap::new();
         for request in requests.iter() {

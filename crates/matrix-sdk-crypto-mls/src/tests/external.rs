@@ -159,7 +159,7 @@ async fn an_external_commit_that_loses_its_race() {
     alice.has_read(&event, "did I come in?");
     bob.has_read(&event, "did I come in?");
     assert!(!carol.status().await.unwrap().is_chosen);
-    time_passes(&all, 5 * TestClock::MINUTE).await;
+    time_passes(&all, 10 * TestClock::MINUTE).await;
     assert_one_epoch(&all).await;
     assert!(carol.status().await.unwrap().is_chosen);
     assert_eq!(alice.devices_in_group().await.len(), 3);

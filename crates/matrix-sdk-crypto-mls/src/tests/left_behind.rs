@@ -234,8 +234,8 @@ async fn where_strangers_may_not_come_in_alone_members_may_come_back() {
     let dave = dave.joins(&alice).await;
     settle(&[&alice, &bob, &carol]).await;
     let commits = commits_in(&alice);
-    let event = bob.says("hello").await;
     server.loses_to_device_of(dave.name(), 1);
+    let event = bob.says("hello").await;
     settle(&all).await;
     assert_eq!(commits_in(&alice), commits + 1);
     dave.syncs().await;
@@ -362,7 +362,13 @@ async fn who_was_kicked_and_is_back_asks_too() {
     let carol = carol.joins(&alice).await;
     let all = [&alice, &bob, &carol];
     settle(&all).await;
-    time_passes(&all, 15 * TestClock::MINUTE).await;
+    // A sync brings what happened while she was away.
+    let events: Vec<_> = server.events(alice.room()).iter().map(|e| e.to_json()).collect();
+    carol.mls().receive_room_events(alice.room(), &[], &events).await.unwrap();
+    assert_eq!(carol.readiness().await, Readiness::WaitingForWelcome);
+    let commits = commits_in(&alice);
+    time_passes(&all, TestClock::MINUTE).await;
+    assert_eq!(commits_in(&alice), commits + 1);
     assert_one_epoch(&all).await;
     let event = carol.says("I am back").await;
     settle(&all).await;
