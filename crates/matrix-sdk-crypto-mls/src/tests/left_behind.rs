@@ -7,7 +7,7 @@ use super::{
 use crate::{
     MlsError, Notice, Readiness, RoomSettings,
     dmls::{ExternalJoins, TrustRequirement},
-    testing::{Fault, FaultyStore, RequestKind, RoomOptions, SimDevice, SimServer, TestClock},
+    testing::{Fault, FaultyStore, RequestKind, SimDevice, SimServer, TestClock},
 };
 
 const SECOND: u64 = TestClock::MINUTE / 60;
@@ -375,60 +375,87 @@ async fn who_was_kicked_and_is_back_asks_too() {
     bob.has_read(&event, "I am back");
 }
 
-/// As in a long partition: all on one side have lost what they would need.
-async fn many_come_back(count: usize, limit: usize) {
+/// A long partition, after which all on one side have lost what they would need. Gives all devices:
+/// two of the side that wins, and those who are left behind.
+async fn many_are_left_behind(count: usize) -> Vec<SimDevice> {
     let server = SimServer::new(1);
-    let settings = everybody();
-    let options = RoomOptions::default();
-    let alice = server.device("alice", "PHONE").room_settings(settings).logs_in().await;
-    let alice = alice.creates_room_with(options).await;
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
     alice.says("hello").await;
     let bob = joins(&server, &alice, "bob").await;
-    let mut others = Vec::new();
+    let mut all = vec![alice.clone(), bob.clone()];
     for number in 0..count {
         let device = server.device(&format!("user{number}"), "DEVICE").logs_in().await;
         alice.invites(&device);
-        others.push(device.joins(&alice).await);
+        all.push(device.joins(&alice).await);
     }
     alice.syncs().await;
     alice.says("hello to all").await;
-    let all: Vec<_> = [&alice, &bob].into_iter().chain(&others).collect();
-    settle(&all).await;
-    assert_one_epoch(&all).await;
+    let everybody: Vec<_> = all.iter().collect();
+    settle(&everybody).await;
+    assert_one_epoch(&everybody).await;
 
-    let ids: Vec<_> = others.iter().map(SimDevice::user_id).collect();
+    let ids: Vec<_> = all[2..].iter().map(SimDevice::user_id).collect();
     server.is_cut_between(&[alice.user_id(), bob.user_id()], &ids);
-    for device in [&alice, &bob, &others[0]] {
+    for device in &all[..3] {
         device.updates_keys().await;
-        settle(&all).await;
+        settle(&everybody).await;
     }
     server.clock().advance(8 * TestClock::DAY);
-    settle(&all).await;
+    settle(&everybody).await;
     server.heals();
-    settle(&all).await;
-    for device in &others {
+    settle(&everybody).await;
+    for device in &all[2..] {
         assert!(!device.status().await.unwrap().is_chosen);
     }
-    let commits = commits_in(&alice);
+    all
+}
+
+/// The design's limit for 50 devices.
+const MAX_COMMITS: usize = 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_who_are_left_behind_come_back_with_few_commits() {
+    let all = many_are_left_behind(50).await;
+    let all: Vec<_> = all.iter().collect();
+    let commits = commits_in(all[0]);
     time_passes(&all, 5 * TestClock::MINUTE).await;
     assert_one_epoch(&all).await;
-    let made = commits_in(&alice) - commits;
-    eprintln!("{count} devices came back with {made} commits");
-    assert!(made <= limit, "{made} commits");
+    let made = commits_in(all[0]) - commits;
+    eprintln!("50 devices came back with {made} commits");
+    assert!(made <= MAX_COMMITS, "{made} commits");
     time_passes(&all, TestClock::HOUR).await;
-    assert_eq!(commits_in(&alice), commits + made);
+    assert_eq!(commits_in(all[0]), commits + made);
     assert_one_epoch(&all).await;
 }
 
+/// Nobody is there to let them in, and all want to talk: the first who comes in alone lets in the
+/// others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_who_are_left_behind_come_back_with_few_commits() {
-    many_come_back(10, 6).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes long without optimisation"]
-async fn fifty_who_are_left_behind_come_back_with_few_commits() {
-    many_come_back(50, 30).await;
+async fn fifty_who_are_left_behind_help_one_another() {
+    let all = many_are_left_behind(50).await;
+    let behind: Vec<_> = all[2..].iter().collect();
+    let commits = commits_in(behind[0]);
+    for _ in 0..10 {
+        for device in &behind {
+            let readiness = device.mls().prepare_room(device.room()).await.unwrap();
+            if readiness == Readiness::NeedsRequests {
+                device.pumps().await;
+            }
+        }
+        time_passes(&behind, TestClock::MINUTE).await;
+    }
+    assert_one_epoch(&behind).await;
+    let made = commits_in(behind[0]) - commits;
+    eprintln!("50 devices came back by themselves with {made} commits");
+    assert!(made <= MAX_COMMITS, "{made} commits");
+    let all: Vec<_> = all.iter().collect();
+    settle(&all).await;
+    time_passes(&all, TestClock::HOUR).await;
+    assert_one_epoch(&all).await;
+    assert_eq!(commits_in(all[0]), commits + made);
+    let event = all[20].says("all together").await;
+    settle(&all).await;
+    all[0].has_read(&event, "all together");
 }
 
 /// Who would have to be removed first is not spoken to, also on another branch.
