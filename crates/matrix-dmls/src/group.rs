@@ -9,6 +9,7 @@ mod anchor;
 mod changes;
 mod choice;
 mod commit;
+mod entrance;
 mod error;
 mod external;
 mod found;
@@ -30,6 +31,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use self::{
     changes::{GraphEntry, GroupChanges},
     commit::CommitPlan,
+    entrance::PublicParts,
     error::GroupError,
     external::PublicState,
     join::WelcomeParts,
@@ -50,7 +52,7 @@ use crate::{
     record::{CommitRecord, ParentView, check_founding, check_well_formed},
     roster::Roster,
     schedule::Vault,
-    wire::commit::CommitMessage,
+    wire::{commit::CommitMessage, group_info::GroupInfo},
 };
 
 /// At most this many children of one author on one parent are entered (protocol §9).
@@ -219,6 +221,59 @@ impl Group {
             return Err(GroupError::WrongTree);
         }
         Ok(Self::keep_pending(pending, None))
+    }
+
+    /// Makes an external commit from what a commit's event carries, as a pending one: on the epoch
+    /// that this commit makes, whose record must be in the graph (protocol §6).
+    ///
+    /// # Errors
+    ///
+    /// When the graph does not know that epoch, when the GroupInfo is not its author's or the tree not
+    /// the one that the graph knows, or the group's rules do not let us in.
+    pub fn external_commit_on(
+        &self,
+        local: &LocalMember,
+        parts: PublicParts<'_>,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let message = CommitMessage::parse(parts.commit)?;
+        let node = message.node_id();
+        let (Some(record), Some(roster)) = (self.graph.get(&node), self.graph.roster_of(&node))
+        else {
+            return Err(GroupError::NoState(node));
+        };
+        let info = GroupInfo::parse(parts.group_info)?;
+        entrance::check_info(&self.room_id, &message, record, &roster, &info)?;
+        let public = PublicState { record, group_info: parts.group_info, tree: parts.tree };
+        self.external_commit(local, public)
+    }
+
+    /// Takes an epoch into the graph whose parent is not known, from what its commit's event carries:
+    /// as seen, with the members that its tree has. No change if it is known.
+    ///
+    /// Only the commit's author can have invented these members; whether the epoch belongs to the
+    /// room's group is the caller's to judge.
+    ///
+    /// # Errors
+    ///
+    /// When the commit is not well-formed, as far as that can be told, or the GroupInfo and the tree
+    /// are not those of the epoch that it makes.
+    pub fn see_entrance(
+        &self,
+        parts: PublicParts<'_>,
+    ) -> Result<(NodeId, GroupChanges), GroupError> {
+        let message = CommitMessage::parse(parts.commit)?;
+        if message.group_id() != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let node = message.node_id();
+        let mut changes = GroupChanges::default();
+        if !self.graph.contains(&node) {
+            let (record, roster) = entrance::look_in(&self.room_id, &message, parts)?;
+            let (record, roster) = (Arc::new(record), Some(Arc::new(roster)));
+            let entry = GraphEntry { record, status: NodeStatus::Seen, roster };
+            changes.records.insert(node, entry);
+        }
+        Ok((node, changes))
     }
 
     fn keep_pending(

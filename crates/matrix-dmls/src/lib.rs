@@ -37,7 +37,8 @@ pub use crate::{
     group::{
         CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
         LocalMember, MAX_RETAINED_STATES, NewNode, NodeState, Objection, OwnKeyPackage,
-        PendingCommit, PublicState, Received, Repair, SeenBecause, WelcomeParts, new_key_package,
+        PendingCommit, PublicParts, PublicState, Received, Repair, SeenBecause, WelcomeParts,
+        new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,

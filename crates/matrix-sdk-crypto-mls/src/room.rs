@@ -9,9 +9,13 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
+mod left_behind;
 mod standing;
 
-pub use self::standing::Standing;
+pub use self::{
+    left_behind::{Behind, HeldJoinRequest},
+    standing::Standing,
+};
 use crate::{trust::Verdict, types::events::GroupEventContent};
 
 /// Plain data, stored as one value per room.
@@ -62,6 +66,15 @@ pub struct RoomView {
     /// What is remembered of standing up for the room.
     #[serde(default)]
     pub standing: Standing,
+    /// What we have done about being outside the epoch that everybody should be in.
+    #[serde(default)]
+    pub behind: Option<Behind>,
+    /// Requests of others to be let in.
+    #[serde(default)]
+    pub join_requests: Vec<HeldJoinRequest>,
+    /// When we have last let a device in that had asked, in milliseconds since 1970.
+    #[serde(default)]
+    pub let_in: BTreeMap<String, u64>,
 }
 
 /// Who may send an event type: the one that says which group is the room's, and where the choice

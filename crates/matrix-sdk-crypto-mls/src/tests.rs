@@ -5,11 +5,14 @@ mod attacks;
 mod branches;
 mod cache;
 mod commits;
+mod external;
 mod faults;
 mod forms;
 mod forward_secrecy;
 mod generations;
 mod hostile;
+mod join_requests;
+mod left_behind;
 mod membership;
 mod messages;
 mod processes;
@@ -22,7 +25,10 @@ mod welcomes;
 
 use std::collections::BTreeSet;
 
-use crate::testing::{RequestKind, SimDevice, SimServer};
+use crate::{
+    clock::Clock as _,
+    testing::{RequestKind, SimDevice, SimServer},
+};
 
 /// A server and Alice's and Bob's devices in one room, in which both have talked.
 async fn alice_and_bob() -> (SimServer, SimDevice, SimDevice) {
@@ -57,6 +63,31 @@ async fn settle(devices: &[&SimDevice]) {
         }
     }
     panic!("the devices never come to rest");
+}
+
+/// Time passes, in milliseconds: everybody does what its machine says that it is time for.
+async fn time_passes(devices: &[&SimDevice], time: u64) {
+    let clock = devices[0].server().clock();
+    let end = clock.now() + time;
+    for _ in 0..1000 {
+        let now = clock.now();
+        let next = devices.iter().filter_map(|device| device.mls().next_deadline()).min();
+        let next = next.map_or(end, |next| next.clamp(now + 1, end));
+        clock.advance(next.max(now) - now);
+        for device in devices {
+            device.pumps().await;
+        }
+        settle(devices).await;
+        if clock.now() >= end {
+            return;
+        }
+    }
+    panic!("there is always something to do");
+}
+
+/// How many commits there are in a room.
+fn commits_in(device: &SimDevice) -> usize {
+    device.server().count(device.room(), "io.github.matrix-mls.dmls.v1.commit")
 }
 
 /// Asserts that all devices are in the same epoch.

@@ -124,6 +124,7 @@ const fn kind(kind: &OutboxRequestKind) -> &'static str {
     match kind {
         OutboxRequestKind::Commit { .. } => "commit",
         OutboxRequestKind::Welcome { .. } => "welcome",
+        OutboxRequestKind::JoinRequest { .. } => "join request",
         OutboxRequestKind::Group { .. } => "group",
         _ => "other",
     }

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use openmls::prelude::{
-    LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, ProposalStore, PublicGroup,
-    RatchetTreeIn, group_info::VerifiableGroupInfo,
-};
+use openmls::prelude::{LeafNodeParameters, MlsGroup, ProposalStore, PublicGroup, RatchetTreeIn};
 use openmls_traits::OpenMlsProvider as _;
 use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::{
-    commit::to_bytes, error::GroupError, hydrated, local::LocalMember, node::PendingCommit,
+    commit::to_bytes, entrance::verifiable as group_info, error::GroupError, hydrated,
+    local::LocalMember, node::PendingCommit,
 };
 use crate::{
     error::MalformedError,
@@ -59,7 +57,7 @@ pub(super) fn external_commit(
     };
 
     let provider = Provider::new(Operation::default());
-    let (group, roster, commit, group_info, tree) = hydrated::guarded(|| {
+    let (group, roster, commit, new_info, tree) = hydrated::guarded(|| {
         let tree =
             || RatchetTreeIn::tls_deserialize_exact_bytes(parent.tree).map_err(GroupError::openmls);
         // OpenMLS does not show the tree to an external joiner, so it is read on the side.
@@ -103,13 +101,6 @@ pub(super) fn external_commit(
     let record = check_well_formed(&message, &parent_context, view)?;
     let new_roster = Arc::new(record.roster_after(&roster));
     let (node, _) = hydrated::dehydrate(provider, &group, record, new_roster)?;
+    let group_info = new_info;
     Ok((PendingCommit { node, commit, parent_context, welcome: None, group_info, tree }, roster))
-}
-
-fn group_info(bytes: &[u8]) -> Result<VerifiableGroupInfo, GroupError> {
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes).map_err(GroupError::openmls)?;
-    match message.extract() {
-        MlsMessageBodyIn::GroupInfo(info) => Ok(info),
-        _ => Err(GroupError::Mls("not a GroupInfo".to_owned())),
-    }
 }

@@ -4,6 +4,7 @@ mod anchor;
 mod attacks;
 mod branches;
 mod device;
+mod entrance;
 mod hostile;
 mod joining;
 mod objection;

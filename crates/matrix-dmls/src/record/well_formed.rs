@@ -215,6 +215,40 @@ pub(crate) fn check_addition(
     record(commit, &context, extension, author)
 }
 
+/// Checks a commit as far as one can who was not there before and knows the roster of the epoch that
+/// it makes, a member's as [`check_addition`]; of an external one, whether its parent's roster
+/// allowed it stays open.
+///
+/// # Errors
+///
+/// What is wrong with the commit, or with the context beside it: see [`IllFormed`].
+pub(crate) fn check_entrance(
+    commit: &CommitMessage,
+    parent_context: &[u8],
+    group_id: &[u8],
+    roster: &Roster,
+) -> Result<CommitRecord, IllFormed> {
+    if commit.sender() != CommitSender::NewMember {
+        return check_addition(commit, parent_context, group_id, roster);
+    }
+    let context = check_context(commit, parent_context, group_id)?;
+    let author = find_author(commit, roster)?;
+    require(
+        commit.is_signed_by(&author.member.signature_key, context.as_bytes()),
+        IllFormed::Signature,
+    )?;
+    let changes = Changes::of(commit);
+    require(changes.has_external_init, IllFormed::ExternalInit)?;
+    require(changes.adds.is_empty() && changes.extensions.is_none(), IllFormed::ExternalProposal)?;
+    require(changes.removes.len() <= 1, IllFormed::ExternalRemove)?;
+    let leaf = roster.iter().find(|(_, member)| **member == author.member).map(|(leaf, _)| leaf);
+    let joined = (leaf.ok_or(IllFormed::Author)?, Arc::clone(&author.member));
+    check_path(commit.path(), &context, &author, &[joined])?;
+    check_unique(roster)?;
+    let extension = new_extension(&changes, &context)?;
+    record(commit, &context, extension, author)
+}
+
 /// What can be said of the context without the parent.
 fn check_context(
     commit: &CommitMessage,

@@ -8,7 +8,10 @@ use matrix_dmls::{
 use ruma::{OwnedEventId, TransactionId, UserId};
 use tracing::debug;
 
-use super::{MlsMachine, Room, again::MayBeOutdated as _, heavy::heavy, membership::Addition};
+use super::{
+    MlsMachine, Room, again::MayBeOutdated as _, heavy::heavy, join_requests::note_let_in,
+    membership::Addition,
+};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -22,7 +25,7 @@ use crate::{
 
 /// What an event's content may have, in bytes: the event's limit is 65,536, and the server puts
 /// more around it (protocol §2: 60 KiB).
-const MAX_CONTENT: usize = 60 * 1024;
+pub(super) const MAX_CONTENT: usize = 60 * 1024;
 
 /// What one `PUT /sendToDevice` carries at most, in bytes.
 const MAX_TO_DEVICE_REQUEST: usize = 512 * 1024;
@@ -42,6 +45,7 @@ impl MlsMachine {
         let only_adds = plan.remove.is_empty() && !plan.update && plan.extension.is_none();
         loop {
             let mut plan = plan.clone();
+            plan.remove.extend(additions.iter().filter_map(|addition| addition.replaces));
             plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
             let (local, extension) = (self.inner.local.clone(), self.new_extension());
             let made = heavy(&room.group, move |group| match parent {
@@ -90,7 +94,7 @@ impl MlsMachine {
                 }
                 continue;
             }
-            let packages: Vec<_> = additions.iter().map(Addition::to_claimed).collect();
+            let packages: Vec<_> = additions.iter().filter_map(Addition::to_claimed).collect();
             let view = objects_to.map(|commit| {
                 let mut view = room.view.clone();
                 view.standing.note_objection(commit);
@@ -105,7 +109,7 @@ impl MlsMachine {
         }
     }
 
-    async fn keep_commit(
+    pub(super) async fn keep_commit(
         &self,
         room: &mut Room,
         node: NodeId,
@@ -145,7 +149,11 @@ impl MlsMachine {
     }
 
     /// The event's content; with what an external commit needs, if that fits.
-    fn commit_content(&self, room: &Room, pending: &PendingCommit) -> CommitEventContent {
+    pub(super) fn commit_content(
+        &self,
+        room: &Room,
+        pending: &PendingCommit,
+    ) -> CommitEventContent {
         let parent = pending.node.record.parent;
         let mut content =
             CommitEventContent::new(pending.commit.clone(), parent, pending.parent_context.clone());
@@ -194,7 +202,9 @@ impl MlsMachine {
             view.must_update = false;
             view.updated_at = self.now();
         }
-        view.entrance = view.entrance.or(Some(node));
+        let is_joining = record.author.leaf.is_none() && record.parent.is_some();
+        view.entrance = room.entrance_with(node);
+        note_let_in(&mut view, &record, self.now());
         let room_changes = changes.room(&room.id);
         room_changes.view = Some(view);
         room_changes.group = room.group.accept(node)?;
@@ -206,6 +216,9 @@ impl MlsMachine {
         };
         room_changes.commits.insert(node, Some(commit));
         self.save(room, changes).await?;
+        if is_joining {
+            self.notify(Notice::Joined { room_id: room.id.clone(), node });
+        }
         self.notify(Notice::EpochEntered {
             room_id: room.id.clone(),
             node,
@@ -217,7 +230,7 @@ impl MlsMachine {
         Ok(())
     }
 
-    /// How far the members that a commit brings can be trusted, kept for the time when their device
+    /// How far the members that a commit brings, or a joiner finds, can be trusted, kept for the time when their device
     /// is gone. `None` if it brings nobody.
     pub(super) async fn with_verdicts(
         &self,
@@ -228,7 +241,12 @@ impl MlsMachine {
             return Ok(None);
         }
         let mut view = room.view.clone();
-        for (_, member) in record.added.iter().chain(&record.updated) {
+        let author = record.author.member.device();
+        let has_joined = record.author.leaf.is_none() && author == self.inner.local.device();
+        let found = record.parent.filter(|_| has_joined);
+        let found = found.and_then(|parent| room.group.roster(&parent)).unwrap_or_default();
+        let brought = record.added.iter().chain(&record.updated).map(|(_, member)| member);
+        for member in brought.chain(found.iter().map(|(_, member)| member)) {
             let verdict = trust::verdict(&self.inner.olm, member).await?;
             view.verdicts.insert(member.device().clone(), verdict);
         }

@@ -19,12 +19,21 @@ const GENERATIONS_LEFT: u32 = 256;
 pub(super) struct Addition {
     pub(super) name: DeviceName,
     pub(super) key_package: Vec<u8>,
+    /// The key package came in a join request, not by a claim.
+    pub(super) requested: bool,
+    /// The device's old leaf, which the same commit removes.
+    pub(super) replaces: Option<u32>,
 }
 
 impl Addition {
-    /// As it is kept until it is used.
-    pub(super) fn to_claimed(&self) -> (DeviceName, Vec<u8>) {
-        (self.name.clone(), self.key_package.clone())
+    /// One whose key package was claimed.
+    pub(super) const fn claimed(name: DeviceName, key_package: Vec<u8>) -> Self {
+        Self { name, key_package, requested: false, replaces: None }
+    }
+
+    /// As it is kept until it is used, if it was claimed.
+    pub(super) fn to_claimed(&self) -> Option<(DeviceName, Vec<u8>)> {
+        (!self.requested).then(|| (self.name.clone(), self.key_package.clone()))
     }
 }
 
@@ -222,7 +231,7 @@ impl MlsMachine {
             if failed.is_some_and(|at| self.now().saturating_sub(*at) < CLAIM_PAUSE) {
                 difference.without_mls.push(name);
             } else if let Some(key_package) = claimed {
-                difference.add.push(Addition { name, key_package });
+                difference.add.push(Addition::claimed(name, key_package));
             } else {
                 difference.claim.push(name);
             }

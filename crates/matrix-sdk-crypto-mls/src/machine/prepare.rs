@@ -11,7 +11,7 @@ use crate::error::MlsError;
 const DEVICES_PATIENCE: u64 = 10 * 1000;
 
 /// At most this many devices are added by one commit; the next one adds more.
-const MAX_ADDITIONS: usize = 100;
+pub(super) const MAX_ADDITIONS: usize = 100;
 
 /// Whether a room can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub enum Readiness {
     },
     /// Not yet: send [`MlsMachine::outgoing_requests`] and the OlmMachine's, and try again.
     NeedsRequests,
-    /// This device is not in the group yet; somebody who is will add it. Sync, and try again.
+    /// This device is not in the epoch that everybody should be in, and has done for now what it can:
+    /// somebody who is there lets it in, or it tries again later. Sync, and try again.
     WaitingForWelcome,
 }
 
@@ -99,9 +100,9 @@ impl MlsMachine {
         room: &mut Room,
         update: bool,
     ) -> Result<Readiness, MlsError> {
-        let Some(since) = &room.view.mls_since else {
+        if room.view.mls_since.is_none() {
             return Err(MlsError::NotMls(room.id.clone()));
-        };
+        }
         if room.view.downgraded {
             return Err(MlsError::Downgraded(room.id.clone()));
         }
@@ -110,24 +111,24 @@ impl MlsMachine {
         if self.commit_request(&room.id, None).await?.is_some() {
             return Ok(Readiness::NeedsRequests);
         }
-        let founder = since.sender == self.user_id();
         if room.group.sending_tip().is_none() {
-            if founder && room.view.group.is_none() && room.group.graph().is_empty() {
+            if self.may_found(room).await? {
                 return self.found(room).await;
             }
             // What a Welcome needs may have come, or have to be asked for again after a restart.
             self.try_to_join(room).await?;
         }
         let Some(node) = room.group.sending_tip() else {
-            return Ok(if self.transient().is_fetching(&room.id) {
-                Readiness::NeedsRequests
-            } else {
-                Readiness::WaitingForWelcome
-            });
+            return self.send_from_outside(room).await;
         };
-        self.check_membership(room, node)?;
         // Where an insider has stuffed the tree we go on beside, not below (protocol §5).
         let (repair, _) = self.find_repair(room).await?;
+        if repair.is_none()
+            && room.group.chosen_tip() != Some(node)
+            && let Some(instead) = self.send_from_behind(room, node).await?
+        {
+            return Ok(instead);
+        }
         let node = repair.as_ref().map_or(node, |repair| repair.on);
 
         let trust = room.trust(&node);
@@ -181,6 +182,7 @@ impl MlsMachine {
             ..CommitPlan::default()
         };
         let mut additions = difference.add;
+        self.take_requests_along(room, node, &plan.remove, &mut additions).await?;
         additions.truncate(MAX_ADDITIONS);
         let only_adds = plan.remove.is_empty() && !plan.update;
         let names: Vec<_> = additions.iter().map(|addition| addition.name.clone()).collect();
@@ -243,27 +245,6 @@ impl MlsMachine {
         transient.is_claiming(&room.id)
     }
 
-    /// We are still in the group, as far as the branch that everybody should be on says.
-    fn check_membership(&self, room: &Room, node: NodeId) -> Result<(), MlsError> {
-        let graph = room.group.graph();
-        let ours = self.inner.local.device();
-        let Some(chosen) = room.group.chosen_tip().filter(|chosen| *chosen != node) else {
-            return Ok(());
-        };
-        if room.group.roster(&chosen).is_none_or(|roster| roster.leaf_of(ours).is_some()) {
-            return Ok(());
-        }
-        let removal = std::iter::once(chosen).chain(graph.ancestors(&chosen)).find_map(|node| {
-            let record = graph.get(&node)?;
-            let removes_us = record.removes_without_readding().any(|(_, m)| m.device() == ours);
-            removes_us.then(|| record.author.member.device().clone())
-        });
-        match removal {
-            Some(by) => Err(MlsError::Removed { by: user_id(&by) }),
-            None => Ok(()),
-        }
-    }
-
     /// The extension of a group that we found.
     pub(super) fn new_extension(&self) -> GroupExtension {
         let mut instance = [0; 32];
@@ -278,7 +259,7 @@ impl MlsMachine {
 }
 
 /// The user of a leaf. Credentials are not checked against Matrix's grammar, so it may be none.
-fn user_id(device: &Device) -> OwnedUserId {
+pub(super) fn user_id(device: &Device) -> OwnedUserId {
     UserId::parse(&device.user_id)
         .unwrap_or_else(|_| ruma::user_id!("@invalid:invalid.invalid").to_owned())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use matrix_dmls::NodeId;
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedTransactionId, TransactionId,
+    OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId, TransactionId,
     api::client::{
         keys::claim_keys, message::send_message_event, room::get_room_event,
         state::send_state_event, to_device::send_event_to_device,
@@ -31,7 +31,10 @@ use crate::{
     error::MlsError,
     notice::Notice,
     store::{Changes, OutboxRequest, OutboxRequestKind},
-    types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
+    types::events::{
+        CommitEventContent, GroupEventContent, ToDeviceJoinRequestEventContent,
+        ToDeviceWelcomeEventContent,
+    },
     types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest, RequestFailure},
 };
 
@@ -70,6 +73,8 @@ pub(super) struct Transient {
     /// By room, the commit that was tried again last, in vain.
     pub(super) retried: BTreeMap<OwnedRoomId, NodeId>,
     pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
+    /// When we are to try to get into a room, or to let others in, in milliseconds since 1970.
+    pub(super) returns: BTreeMap<OwnedRoomId, u64>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -102,11 +107,15 @@ impl Transient {
     /// becomes of that. Gives the place of one that is not there any more.
     pub(super) fn use_up(&mut self, additions: &[Addition]) -> Option<usize> {
         let is_there = |addition: &Addition| {
-            self.claimed.get(&addition.name).is_some_and(|bytes| *bytes == addition.key_package)
+            addition.requested
+                || self
+                    .claimed
+                    .get(&addition.name)
+                    .is_some_and(|bytes| *bytes == addition.key_package)
         };
         let used = additions.iter().position(|addition| !is_there(addition));
         if used.is_none() {
-            for addition in additions {
+            for addition in additions.iter().filter(|addition| !addition.requested) {
                 self.claimed.remove(&addition.name);
             }
         }
@@ -198,6 +207,7 @@ impl MlsMachine {
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.stand_up().await?;
         self.move_anchors().await?;
+        self.come_back().await?;
         let mut requests = Vec::new();
         requests.extend(again!(self.key_package_upload())?);
         let outbox = self.inner.store.outbox().await?;
@@ -272,12 +282,16 @@ impl MlsMachine {
                     let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
                     self.accepted(room, node, response.event_id.clone()).await?;
                     // Others may have been faster than this answer and have gone on from here.
-                    self.take_waiting(room, node).await
+                    self.take_waiting(room, node).await?;
+                    self.plan_returns(room).await
                 })
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;
-                if !matches!(request.kind, OutboxRequestKind::Welcome { .. }) {
+                if !matches!(
+                    request.kind,
+                    OutboxRequestKind::Welcome { .. } | OutboxRequestKind::JoinRequest { .. }
+                ) {
                     return Err(MlsError::WrongResponse);
                 }
                 self.forget(request_id).await
@@ -346,7 +360,7 @@ impl MlsMachine {
         let request = self.outbox_request(request_id).await?;
         let OutboxRequestKind::Commit { node, .. } = request.kind else {
             // Others can still let the recipients in, and name the group.
-            warn!(?request.room_id, "The server refuses a Welcome or a group state");
+            warn!(?request.room_id, "The server refuses a to-device message or a group state");
             return self.forget(request_id).await;
         };
         again!(async {
@@ -358,7 +372,8 @@ impl MlsMachine {
             view.commits_refused_until = self.now() + REFUSED_PAUSE;
             // Its state stays as long as its parent's: a server can lie about the refusal.
             changes.room(&request.room_id).view = Some(view);
-            self.save(room, changes).await
+            self.save(room, changes).await?;
+            self.plan_returns(room).await
         })?;
         self.notify(Notice::CommitRefused { room_id: request.room_id, node });
         Ok(())
@@ -486,18 +501,10 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
             ))
         }
         OutboxRequestKind::Welcome { messages } => {
-            let mut all = send_event_to_device::v3::Messages::new();
-            for (user_id, device_id, content) in messages {
-                let content: Raw<AnyToDeviceEventContent> = raw(&content)?;
-                all.entry(user_id)
-                    .or_default()
-                    .insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
-            }
-            AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
-                ToDeviceWelcomeEventContent::TYPE.into(),
-                id.clone(),
-                all,
-            ))
+            to_devices::<ToDeviceWelcomeEventContent>(id.clone(), messages)?
+        }
+        OutboxRequestKind::JoinRequest { messages } => {
+            to_devices::<ToDeviceJoinRequestEventContent>(id.clone(), messages)?
         }
         OutboxRequestKind::Group { content } => {
             let content: Raw<AnyStateEventContent> = raw(&content)?;
@@ -510,4 +517,20 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
         }
     };
     Ok(OutgoingRequest { request_id: id, room_id: Some(room_id), request: any })
+}
+
+fn to_devices<T: StaticEventContent + Serialize>(
+    id: OwnedTransactionId,
+    messages: Vec<(OwnedUserId, OwnedDeviceId, T)>,
+) -> Result<AnyOutgoingRequest, MlsError> {
+    let mut all = send_event_to_device::v3::Messages::new();
+    for (user_id, device_id, content) in messages {
+        let content: Raw<AnyToDeviceEventContent> = raw(&content)?;
+        all.entry(user_id).or_default().insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
+    }
+    Ok(AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
+        T::TYPE.into(),
+        id,
+        all,
+    )))
 }

@@ -179,7 +179,7 @@ impl MlsMachine {
             self.plan_to_stand_up(room).await?;
             self.plan_to_move_anchor(room);
         }
-        Ok(())
+        self.plan_returns(room).await
     }
 
     /// Events that have waited too long; the application is told of the messages.

@@ -197,6 +197,7 @@ impl MlsMachine {
             self.connect(room).await?;
             self.plan_to_stand_up(room).await?;
             self.plan_to_move_anchor(room);
+            self.plan_returns(room).await?;
         }
         self.erase_due(room).await
     }
@@ -242,7 +243,7 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.plan_to_stand_up(room).await?;
         }
-        Ok(())
+        self.plan_returns(room).await
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -264,7 +265,8 @@ impl MlsMachine {
                 self.receive_commit(room, &head).await?;
             }
             self.try_to_join(room).await?;
-            self.plan_to_stand_up(room).await
+            self.plan_to_stand_up(room).await?;
+            self.plan_returns(room).await
         })
     }
 

@@ -256,6 +256,13 @@ impl Room {
         Arc::make_mut(&mut self.group).set_root(root, anchor);
     }
 
+    /// Where we came in, once we are in this epoch too: an entrance in use stays, and what we only saw
+    /// from outside is none.
+    pub(super) fn entrance_with(&self, node: NodeId) -> Option<NodeId> {
+        let is_in = self.group.entered().next().is_some();
+        self.view.entrance.filter(|_| is_in).or(Some(node))
+    }
+
     /// The extension of the group that the room's state names, as far as it matters for membership.
     pub(super) fn extension(&self, node: &NodeId) -> Option<&GroupExtension> {
         self.group.graph().get(node).map(|record| &record.extension)
@@ -278,10 +285,12 @@ impl Room {
         const MEMBER: usize = 160;
         const VERDICT: usize = 256;
         const COMMIT: usize = 192;
+        const REQUEST: usize = 2048;
         size_of::<Self>()
             + self.group.memory_size()
             + (self.view.members.len() + self.view.failed_claims.len()) * MEMBER
             + self.view.verdicts.len() * VERDICT
+            + self.view.join_requests.len() * REQUEST
             + (self.commit_events.len() + self.generations.len()) * COMMIT
     }
 }

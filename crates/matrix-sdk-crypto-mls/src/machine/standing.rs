@@ -68,7 +68,8 @@ impl MlsMachine {
     pub fn next_deadline(&self) -> Option<u64> {
         let transient = self.transient();
         let anchors = transient.anchors.values().filter_map(super::anchor::Turn::due);
-        transient.standing.values().copied().chain(anchors).min()
+        let returns = transient.returns.values().copied();
+        transient.standing.values().copied().chain(anchors).chain(returns).min()
     }
 
     /// Since when the branch that everybody should be on is one that this device cannot enter although
@@ -209,6 +210,7 @@ impl MlsMachine {
             return Ok(None);
         };
         if room.view.standing.objections_to(&commit) >= MAX_OBJECTIONS
+            || room.view.standing.justified == Some(commit)
             || !self.is_wanted(room).await?
         {
             return Ok(None);
@@ -220,11 +222,28 @@ impl MlsMachine {
     /// Remembers since when the chosen branch goes where we cannot follow.
     async fn note_departure(&self, room: &mut Room) -> Result<(), MlsError> {
         let commit = room.group.departure().map(|departure| departure.commit);
-        if commit == room.view.standing.left_behind.map(|(known, _)| known) {
+        let known = &room.view.standing;
+        let is_new = commit != known.left_behind.map(|(known, _)| known);
+        let is_away = !room.view.is_joined(self.user_id().as_str());
+        let away_until = if is_away { Some(self.now()) } else { known.away_until };
+        // We have entered nothing since.
+        let was_away = away_until.is_some_and(|until| {
+            let heard = room.sends_in().and_then(|node| room.commit_times.get(&node).copied());
+            heard.is_none_or(|heard| heard <= until)
+        });
+        let mut justified = known.justified.filter(|justified| Some(*justified) == commit);
+        if commit.is_some() && justified.is_none() && (was_away || !self.is_wanted(room).await?) {
+            justified = commit;
+        }
+        if !is_new && justified == known.justified && away_until == known.away_until {
             return Ok(());
         }
         let mut view = room.view.clone();
-        view.standing.left_behind = commit.map(|commit| (commit, self.now()));
+        if is_new {
+            view.standing.left_behind = commit.map(|commit| (commit, self.now()));
+        }
+        view.standing.justified = justified;
+        view.standing.away_until = away_until;
         self.save_view(room, view).await
     }
 

@@ -8,7 +8,7 @@ use ruma::{
     events::{AnyToDeviceEvent, StaticEventContent},
     serde::Raw,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tracing::{instrument, warn};
 
@@ -16,7 +16,7 @@ use super::{MlsMachine, again::again};
 use crate::{
     error::MlsError,
     store::{Changes, HeldWelcome},
-    types::events::ToDeviceWelcomeEventContent,
+    types::events::{ToDeviceJoinRequestEventContent, ToDeviceWelcomeEventContent},
 };
 
 /// The largest to-device content that is looked at, in bytes (protocol §12).
@@ -65,7 +65,12 @@ impl MlsMachine {
         }
         let mut rooms = BTreeSet::new();
         for event in changes.to_device_events {
-            let Some((sender, content)) = welcome(event) else { continue };
+            let Some(head) = head(event) else { continue };
+            if let Some(content) = head.content_as::<ToDeviceJoinRequestEventContent>() {
+                again!(self.hold_join_request(&head.sender, &content))?;
+            }
+            let Some(content) = head.content_as::<ToDeviceWelcomeEventContent>() else { continue };
+            let sender = head.sender;
             let welcome = HeldWelcome { sender, content, received_at: self.now() };
             if again!(self.hold(&welcome))? {
                 rooms.insert(welcome.content.room_id);
@@ -75,7 +80,8 @@ impl MlsMachine {
             again!(async {
                 let mut guard = self.lock_room(&room_id).await?;
                 let Some(room) = guard.as_mut() else { return Ok(()) };
-                self.try_to_join(room).await
+                self.try_to_join(room).await?;
+                self.plan_returns(room).await
             })?;
         }
         self.erase_by_turns().await
@@ -111,16 +117,19 @@ impl MlsMachine {
     }
 }
 
-fn welcome(event: &Raw<AnyToDeviceEvent>) -> Option<(OwnedUserId, ToDeviceWelcomeEventContent)> {
+impl ToDeviceHead {
+    /// The content, if it is of this type.
+    fn content_as<T: StaticEventContent + DeserializeOwned>(&self) -> Option<T> {
+        if self.event_type != T::TYPE || self.content.get().len() > MAX_TO_DEVICE {
+            return None;
+        }
+        serde_json::from_str(self.content.get()).ok()
+    }
+}
+
+fn head(event: &Raw<AnyToDeviceEvent>) -> Option<ToDeviceHead> {
     if event.json().get().len() > 2 * MAX_TO_DEVICE {
         return None;
     }
-    let head: ToDeviceHead = serde_json::from_str(event.json().get()).ok()?;
-    if head.event_type != ToDeviceWelcomeEventContent::TYPE
-        || head.content.get().len() > MAX_TO_DEVICE
-    {
-        return None;
-    }
-    let content = serde_json::from_str(head.content.get()).ok()?;
-    Some((head.sender, content))
+    serde_json::from_str(event.json().get()).ok()
 }

@@ -153,7 +153,7 @@ impl MlsMachine {
 
         let mut changes = Changes::default();
         let mut view = room.view.clone();
-        view.entrance = view.entrance.or(Some(node));
+        view.entrance = room.entrance_with(node);
         view.updated_at = self.now();
         if package.package.last_resort {
             // Others may have been welcomed with the same keys.

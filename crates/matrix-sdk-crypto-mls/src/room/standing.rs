@@ -14,6 +14,11 @@ pub struct Standing {
     /// The commit by which the chosen branch goes where this device cannot follow, and when that was
     /// noticed, in milliseconds since 1970.
     pub left_behind: Option<(NodeId, u64)>,
+    /// That commit, if the room did not want this device while it stood: there is nothing to object
+    /// to, also when the room wants it again.
+    pub justified: Option<NodeId>,
+    /// Until when our user was not in the room, in milliseconds since 1970.
+    pub away_until: Option<u64>,
     /// How often this device has objected to a commit.
     pub objections: Vec<(NodeId, u8)>,
     /// Commits that have added invented devices, and when that was noticed, in milliseconds since

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::StoreVersion;
 use crate::{
     room::RoomView,
-    types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
+    types::events::{
+        CommitEventContent, GroupEventContent, ToDeviceJoinRequestEventContent,
+        ToDeviceWelcomeEventContent,
+    },
 };
 
 /// Our own keys.
@@ -36,7 +39,8 @@ pub struct StoredKeyPackage {
     pub package: OwnKeyPackage,
     /// The server has it.
     pub published: bool,
-    /// When another last-resort package took its place, in milliseconds since 1970.
+    /// When another last-resort package took its place, or when it was made for a join request, in
+    /// milliseconds since 1970: 30 days later it is erased.
     pub replaced_at: Option<u64>,
 }
 
@@ -168,6 +172,11 @@ pub enum OutboxRequestKind {
     Welcome {
         /// For whom, and what.
         messages: Vec<(OwnedUserId, OwnedDeviceId, ToDeviceWelcomeEventContent)>,
+    },
+    /// Requests to be let in.
+    JoinRequest {
+        /// For whom, and what.
+        messages: Vec<(OwnedUserId, OwnedDeviceId, ToDeviceJoinRequestEventContent)>,
     },
     /// Which group is the room's.
     Group {

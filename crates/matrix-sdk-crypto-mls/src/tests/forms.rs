@@ -7,7 +7,7 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use insta::assert_json_snapshot;
-use matrix_dmls::{Device, InstanceId, KeyPackage, NodeId};
+use matrix_dmls::{Device, InstanceId, KeyPackage, KeyPackageRef, NodeId};
 use ruma::{
     OwnedEventId, OwnedUserId,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     AnyOutgoingRequest, Verdict,
-    room::{MlsSince, RoomView, Standing},
+    room::{Behind, MlsSince, RoomView, Standing},
     store::MlsStore as _,
     testing::SimServer,
     types::events::GroupEventContent,
@@ -91,9 +91,24 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         entrance: Some(node),
         standing: Standing {
             left_behind: Some((node, 1_600_000_000_003)),
+            justified: Some(node),
+            away_until: Some(1_600_000_000_008),
             objections: vec![(node, 2)],
             repairs: vec![(node, 1_600_000_000_004)],
         },
+        behind: Some(Behind {
+            since: Some(1_600_000_000_003),
+            tries: 2,
+            tried_at: 1_600_000_000_004,
+            external: true,
+            has_tried_external: true,
+            tip: Some(node),
+            wants_to_send: true,
+            not_before: 1_600_000_000_005,
+            key_package: Some((KeyPackageRef::from_bytes([3; 32]), 1_600_000_000_006)),
+        }),
+        join_requests: Vec::new(),
+        let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
     };
     assert_json_snapshot!("room_view", view);
     let json = serde_json::to_string(&view).unwrap();

@@ -6,7 +6,7 @@ use matrix_dmls::{CommitRecord, Group};
 
 use super::{alice_and_bob, assert_one_epoch, settle};
 use crate::{
-    Notice, Readiness,
+    Notice,
     store::MlsStore as _,
     testing::{SimDevice, SimServer, TestClock},
 };
@@ -59,7 +59,6 @@ async fn a_device_that_has_lost_its_mls_store_comes_back() {
     starts_over(&server, &bob).await;
     assert!(bob.mls().identity().seq > seq);
     settle(&all).await;
-    assert_eq!(bob.readiness().await, Readiness::WaitingForWelcome);
     let before = server.count(alice.room(), COMMIT);
     // Nobody knows of his new key yet.
     let unread = alice.says("are you there, Bob?").await;

@@ -3,6 +3,7 @@
 mod base64;
 mod commit;
 mod group;
+mod join_request;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ pub use self::{
     base64::Bytes,
     commit::{CommitEventContent, MediaFile},
     group::GroupEventContent,
+    join_request::ToDeviceJoinRequestEventContent,
     message::MlsEncryptedEventContent,
     welcome::{SharedWelcome, ToDeviceWelcomeEventContent},
 };

@@ -3,8 +3,9 @@
 use insta::assert_json_snapshot;
 use matrix_dmls::{InstanceId, NodeId};
 use ruma::{
+    device_id,
     events::{MessageLikeEventContent as _, StateEventContent as _, ToDeviceEventContent as _},
-    owned_event_id, owned_mxc_uri, room_id,
+    owned_event_id, owned_mxc_uri, room_id, user_id,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::to_raw_value};
@@ -77,8 +78,43 @@ fn welcome_with_a_file() -> ToDeviceWelcomeEventContent {
     ToDeviceWelcomeEventContent { shared: None, shared_file: Some(file()), ..welcome() }
 }
 
+fn join_request() -> ToDeviceJoinRequestEventContent {
+    let mut content = ToDeviceJoinRequestEventContent::new(
+        matrix_dmls::ALGORITHM.to_owned(),
+        room_id!("!room:example.org").to_owned(),
+        Some(node(1)),
+        "request".to_owned(),
+        1_600_000_000_000,
+        vec![1, 2, 3],
+    );
+    content.sign(user_id!("@alice:example.org"), device_id!("PHONE"), "signature".to_owned());
+    content
+}
+
+#[test]
+fn a_join_request_is_signed_as_canonical_json() {
+    let content = join_request();
+    let mut json = serde_json::to_value(&content).unwrap();
+    json.as_object_mut().unwrap().remove("signatures");
+    let canonical: ruma::CanonicalJsonValue = json.try_into().unwrap();
+    assert_eq!(content.signed_json().unwrap(), canonical.to_string());
+    let without_tip = ToDeviceJoinRequestEventContent { tip: None, ..content.clone() };
+    assert!(!without_tip.signed_json().unwrap().contains("tip"));
+    // What no device of ours sends has none.
+    let long = "x".repeat(ToDeviceJoinRequestEventContent::MAX_REQUEST_ID + 1);
+    for altered in [
+        ToDeviceJoinRequestEventContent { request_id: long, ..content.clone() },
+        ToDeviceJoinRequestEventContent { request_id: String::new(), ..content.clone() },
+        ToDeviceJoinRequestEventContent { sent_at: 1 << 53, ..content.clone() },
+        ToDeviceJoinRequestEventContent { algorithm: "other".to_owned(), ..content },
+    ] {
+        assert_eq!(altered.signed_json(), None);
+    }
+}
+
 #[test]
 fn events_look_like_this() {
+    assert_json_snapshot!("join_request", join_request());
     assert_json_snapshot!("commit_small", small_commit());
     assert_json_snapshot!("commit_full", commit());
     assert_json_snapshot!("commit_in_a_file", commit_in_a_file());
@@ -96,6 +132,8 @@ fn their_types_have_these_names() {
     assert_eq!(commit, "io.github.matrix-mls.dmls.v1.commit");
     assert_eq!(group().event_type().to_string(), "io.github.matrix-mls.dmls.v1.group");
     assert_eq!(welcome().event_type().to_string(), "io.github.matrix-mls.dmls.v1.welcome");
+    let request = join_request().event_type().to_string();
+    assert_eq!(request, "io.github.matrix-mls.dmls.v1.join_request");
     assert_eq!(message().event_type().to_string(), "m.room.encrypted");
     for name in [commit, group().event_type().to_string()] {
         assert!(name.starts_with(matrix_dmls::NAMESPACE));
@@ -113,6 +151,7 @@ fn they_are_read_as_they_were_written() {
     comes_back(&related_message());
     comes_back(&welcome());
     comes_back(&welcome_with_a_file());
+    comes_back(&join_request());
 }
 
 #[test]
@@ -121,6 +160,7 @@ fn unknown_fields_are_ignored() {
     ignores_more(&group());
     ignores_more(&related_message());
     ignores_more(&welcome());
+    ignores_more(&join_request());
     ignores_more(&file());
 }
 
@@ -130,6 +170,7 @@ fn missing_fields_are_refused() {
     needs(&group(), &["founding", "instance"]);
     needs(&message(), &["algorithm", "ciphertext", "epoch"]);
     needs(&welcome(), &["room_id", "epoch", "epoch_event", "welcome"]);
+    needs(&join_request(), &["algorithm", "key_package", "request_id", "room_id", "sent_at"]);
     needs(&file(), &["url", "sha256", "size"]);
 }
 

@@ -1,0 +1,162 @@
+//! Asking members to let us in (protocol §6): whom, and with what.
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use matrix_dmls::{ALGORITHM, Device, NodeId, new_key_package};
+use ruma::{TransactionId, UserId};
+use sha2::{Digest, Sha256};
+
+use super::{MlsMachine, Room, identity};
+use crate::{
+    error::MlsError,
+    room::Behind,
+    store::{Changes, OutboxRequestKind, StoredKeyPackage},
+    types::events::ToDeviceJoinRequestEventContent,
+};
+
+/// So many members are asked.
+pub(super) const MAX_ASKED: usize = 3;
+
+/// How far up from the tip its authors are looked for.
+const MAX_WAY_UP: usize = 64;
+
+/// How long the key package of a request is used in further ones, in milliseconds: 7 days.
+const PACKAGE_AGE: u64 = 7 * 24 * 3600 * 1000;
+
+impl MlsMachine {
+    /// Whom a device asks that is outside the tip: first who has made the tip, then who has made the
+    /// epochs above it (they are on this branch, which others may not be), each user once, then
+    /// the others in the tip by SHA-256(node ID ‖ identity). All who are behind the same tip
+    /// ask the same ones.
+    pub(super) async fn whom_to_ask(
+        &self,
+        room: &Room,
+        tip: Option<NodeId>,
+        asker: &Device,
+    ) -> Result<Vec<Device>, MlsError> {
+        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
+        let Some((tip, roster)) = roster else {
+            return self.whom_to_ask_blindly(room, asker).await;
+        };
+        let graph = room.group.graph();
+        let may_be_asked = |device: &Device| {
+            device != asker
+                && roster.leaf_of(device).is_some()
+                && !room.view.is_gone(&device.user_id)
+        };
+        let mut asked: Vec<Device> = Vec::new();
+        let path = std::iter::once(tip).chain(graph.ancestors(&tip)).take(MAX_WAY_UP);
+        for record in path.filter_map(|node| graph.get(&node)) {
+            let author = record.author.member.device();
+            let is_new = asked.iter().all(|known| known.user_id != author.user_id);
+            if asked.len() < MAX_ASKED && is_new && may_be_asked(author) {
+                asked.push(author.clone());
+            }
+        }
+        let mut others: Vec<_> = roster
+            .iter()
+            .map(|(_, member)| &member.identity)
+            .filter(|identity| may_be_asked(&identity.device) && !asked.contains(&identity.device))
+            .map(|identity| (rank(tip.as_bytes(), &identity.to_bytes()), &identity.device))
+            .collect();
+        others.sort_unstable();
+        asked.extend(others.into_iter().map(|(_, device)| device.clone()));
+        asked.truncate(MAX_ASKED);
+        Ok(asked)
+    }
+
+    /// The same where no tip is known: of all devices of those who have joined, by SHA-256(room ID ‖
+    /// user ID ‖ device ID).
+    async fn whom_to_ask_blindly(
+        &self,
+        room: &Room,
+        asker: &Device,
+    ) -> Result<Vec<Device>, MlsError> {
+        let mut devices = BTreeSet::new();
+        for user in room.view.wanted_users().filter(|user| room.view.is_joined(user.as_str())) {
+            for known in self.inner.olm.get_user_devices(user, None).await?.devices() {
+                let Some(key) = known.ed25519_key() else { continue };
+                let device = Device {
+                    user_id: user.to_string(),
+                    device_id: known.device_id().to_string(),
+                    device_key: *key.as_bytes(),
+                };
+                if device == *asker || known.is_dehydrated() {
+                    continue;
+                }
+                let name = format!("{}{}", device.user_id, device.device_id);
+                devices.insert((rank(room.id.as_bytes(), name.as_bytes()), device));
+                if devices.len() > MAX_ASKED {
+                    devices.pop_last();
+                }
+            }
+        }
+        Ok(devices.into_iter().map(|(_, device)| device).collect())
+    }
+
+    /// Puts a request to be let in into the outbox. Gives whether there is somebody to ask; if so,
+    /// `behind` is stored with it.
+    pub(super) async fn ask(
+        &self,
+        room: &mut Room,
+        tip: Option<NodeId>,
+        mut behind: Behind,
+    ) -> Result<bool, MlsError> {
+        let asked = self.whom_to_ask(room, tip, self.inner.local.device()).await?;
+        if asked.is_empty() {
+            return Ok(false);
+        }
+        let mut changes = Changes::default();
+        let now = self.now();
+        let package = match behind.key_package {
+            Some((reference, at)) if now.saturating_sub(at) < PACKAGE_AGE => {
+                self.inner.store.key_package(&reference).await?
+            }
+            _ => None,
+        };
+        let package = match package {
+            Some(package) => package.package,
+            None => {
+                let package = new_key_package(&self.inner.local, false)?;
+                let stored = StoredKeyPackage {
+                    package: package.clone(),
+                    published: false,
+                    replaced_at: Some(now),
+                };
+                changes.key_packages.insert(package.reference, Some(stored));
+                behind.key_package = Some((package.reference, now));
+                package
+            }
+        };
+        let mut content = ToDeviceJoinRequestEventContent::new(
+            ALGORITHM.to_owned(),
+            room.id.clone(),
+            tip,
+            TransactionId::new().to_string(),
+            now,
+            package.key_package,
+        );
+        let json = content.signed_json().ok_or(MlsError::NoDeviceSignature)?;
+        let signature = identity::sign(&self.inner.olm, &json).await?;
+        content.sign(self.user_id(), self.device_id(), STANDARD_NO_PAD.encode(signature));
+        let messages: Vec<_> = asked
+            .into_iter()
+            .filter_map(|device| {
+                let user_id = UserId::parse(&device.user_id).ok()?;
+                Some((user_id, device.device_id.as_str().into(), content.clone()))
+            })
+            .collect();
+        let kind = OutboxRequestKind::JoinRequest { messages };
+        self.put_into_outbox(room, &mut changes, kind);
+        let mut view = room.view.clone();
+        view.behind = Some(behind);
+        changes.room(&room.id).view = Some(view);
+        self.save(room, changes).await?;
+        Ok(true)
+    }
+}
+
+fn rank(about: &[u8], whom: &[u8]) -> [u8; 32] {
+    Sha256::new_with_prefix(about).chain_update(whom).finalize().into()
+}
