@@ -272,7 +272,8 @@ impl MlsMachine {
                     let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
                     self.accepted(room, node, response.event_id.clone()).await?;
                     // Others may have been faster than this answer and have gone on from here.
-                    self.take_waiting(room, node).await
+                    self.take_waiting(room, node).await?;
+                    self.plan_to_stand_up(room).await
                 })
             }
             AnyIncomingResponse::ToDevice(_) => {
