@@ -42,6 +42,9 @@ impl Addition {
 pub(super) struct Difference {
     /// Leaves for whose removal there is evidence.
     pub(super) remove: Vec<u32>,
+    /// Leaves that are to be removed if their devices are added by the same commit, which come first
+    /// among the additions.
+    pub(super) replaced: Vec<u32>,
     /// Devices that can be added.
     pub(super) add: Vec<Addition>,
     /// Devices whose key package has to be claimed first.
@@ -58,7 +61,8 @@ impl Difference {
     /// Whether there is nothing to do and nothing to wait for. Devices that cannot be added now do
     /// not count.
     pub(super) fn is_none(&self) -> bool {
-        let Self { remove, add, claim, without_mls: _, stale, update } = self;
+        // What is replaced is added too.
+        let Self { remove, replaced: _, add, claim, without_mls: _, stale, update } = self;
         remove.is_empty() && add.is_empty() && claim.is_empty() && stale.is_empty() && !update
     }
 }
@@ -73,8 +77,8 @@ pub(super) struct KnownDevices {
 impl KnownDevices {
     /// Whether a higher `seq` of the device was seen (protocol §4): only the highest is wanted.
     pub(super) fn is_outdated(&self, room: &Room, identity: &Identity) -> bool {
-        let seen = room.group.graph().highest_seq(&identity.device);
-        seen.max(self.newer.get(&identity.device).copied()).is_some_and(|seq| seq > identity.seq)
+        let newer = self.newer.get(&identity.device).is_some_and(|seq| *seq > identity.seq);
+        newer || is_replaced(room, identity)
     }
 
     pub(super) async fn of(
@@ -87,6 +91,12 @@ impl KnownDevices {
             Entry::Vacant(place) => place.insert(olm.get_user_devices(user_id, None).await?),
         })
     }
+}
+
+/// Whether some commit of the room has a higher `seq` of the device: then all who know the commit agree
+/// that this one is not wanted.
+fn is_replaced(room: &Room, identity: &Identity) -> bool {
+    room.group.graph().highest_seq(&identity.device).is_some_and(|seq| seq > identity.seq)
 }
 
 impl MlsMachine {
@@ -116,12 +126,17 @@ impl MlsMachine {
         .unwrap_or_default();
 
         let mut known = self.known_devices(room).await?;
+        // A key package says that these have another key now, which the others have not seen.
+        let mut outdated = Vec::new();
         for (leaf, member) in roster.iter() {
             let is_fresh = is_fresh(&member.device().user_id);
-            if member.device() != self.inner.local.device()
-                && self.is_to_be_removed(room, member, trust, is_fresh, &mut known).await?
-            {
+            if member.device() == self.inner.local.device() {
+                continue;
+            }
+            if self.is_to_be_removed(room, member, trust, is_fresh, &mut known).await? {
                 difference.remove.push(leaf);
+            } else if known.is_outdated(room, &member.identity) {
+                outdated.push((leaf, member.device()));
             }
         }
         let wanted: Vec<_> = room.view.wanted_users().map(ToOwned::to_owned).collect();
@@ -140,6 +155,18 @@ impl MlsMachine {
             }
             known.of(&self.inner.olm, &user_id).await?;
             self.compare_user(room, &user_id, &known, &seated, trust, &mut difference);
+        }
+        for (leaf, device) in outdated {
+            let is_theirs = |addition: &Addition| {
+                let (user_id, device_id) = &addition.name;
+                user_id.as_str() == device.user_id && device_id.as_str() == device.device_id
+            };
+            // Only together with the addition, or the others would add it by another old one.
+            if let Some(place) = difference.add.iter().position(is_theirs) {
+                difference.replaced.push(leaf);
+                let addition = difference.add.remove(place);
+                difference.add.insert(0, addition);
+            }
         }
         difference.update = node.is_some_and(|node| self.keys_are_due(room, &node));
         Ok(difference)
@@ -178,7 +205,7 @@ impl MlsMachine {
         known: &mut KnownDevices,
     ) -> Result<bool, MlsError> {
         let device = member.device();
-        if room.view.is_gone(&device.user_id) || known.is_outdated(room, &member.identity) {
+        if room.view.is_gone(&device.user_id) || is_replaced(room, &member.identity) {
             return Ok(true);
         }
         let Ok(user_id) = UserId::parse(&device.user_id) else { return Ok(is_fresh) };

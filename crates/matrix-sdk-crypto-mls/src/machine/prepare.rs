@@ -186,7 +186,9 @@ impl MlsMachine {
         additions.truncate(MAX_ADDITIONS);
         let only_adds = plan.remove.is_empty() && !plan.update;
         let names: Vec<_> = additions.iter().map(|addition| addition.name.clone()).collect();
-        match self.make_commit(room, Some(node), plan.clone(), additions, None).await {
+        let mut with_additions = plan.clone();
+        with_additions.remove.extend(difference.replaced.iter().take(MAX_ADDITIONS));
+        match self.make_commit(room, Some(node), with_additions, additions, None).await {
             Ok(()) => Ok(Readiness::NeedsRequests),
             Err(MlsError::RoomTooLarge { bytes }) if !names.is_empty() => {
                 // One device too many must not silence those who are in.

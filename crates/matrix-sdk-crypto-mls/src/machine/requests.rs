@@ -283,6 +283,7 @@ impl MlsMachine {
                     self.accepted(room, node, response.event_id.clone()).await?;
                     // Others may have been faster than this answer and have gone on from here.
                     self.take_waiting(room, node).await?;
+                    self.plan_to_stand_up(room).await?;
                     self.plan_returns(room).await
                 })
             }

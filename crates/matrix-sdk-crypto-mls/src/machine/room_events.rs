@@ -205,7 +205,10 @@ impl MlsMachine {
     /// Takes the complete list of a room's members, as `GET /rooms/{}/members` gives it. Needed
     /// where the server loads members lazily: without it, only those are known whose events came. And
     /// needed after two servers were cut off from one another, when syncs are wrong about members: ask
-    /// without the parameter `at`, which would give the same wrong ones.
+    /// without the parameter `at`, which would give the same wrong ones. Only with the complete list it
+    /// can be told that somebody never was a member, and so was invented by who added it (protocol §5).
+    ///
+    /// Those that were known before and are not in the list have left.
     ///
     /// # Errors
     ///

@@ -102,6 +102,27 @@ async fn a_device_that_has_lost_its_mls_store_comes_back() {
     assert!(bob.text(&lost).is_none() && bob.text(&unread).is_none());
 }
 
+/// Nobody else has seen the new key, and would add him by an old one again.
+#[tokio::test]
+async fn the_old_leaf_stays_until_the_new_one_can_be_added() {
+    let (server, alice, bob) = alice_and_bob().await;
+    starts_over(&server, &bob).await;
+    meets_elsewhere(&alice, &bob).await;
+    server.drops_one_time_keys(bob.name(), KEY_PACKAGE, true);
+    let before = server.count(alice.room(), COMMIT);
+    alice.says("where are your key packages?").await;
+    assert_eq!(server.count(alice.room(), COMMIT), before);
+    assert!(alice.sees(&bob).await);
+    // He makes new ones.
+    bob.syncs().await;
+    server.clock().advance(2 * TestClock::HOUR);
+    let event = alice.says("there they are").await;
+    settle(&[&alice, &bob]).await;
+    assert_eq!(server.count(alice.room(), COMMIT), before + 1);
+    bob.has_read(&event, "there they are");
+    assert_one_epoch(&[&alice, &bob]).await;
+}
+
 /// An old store, from a backup say, still uploads key packages.
 #[tokio::test]
 async fn key_packages_of_the_old_key_are_passed_over() {
