@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use matrix_mls_tests::{DriverError, MlsDevice};
-use matrix_sdk_crypto_mls::{AnyOutgoingRequest, MlsError, Notice, Readiness};
+use matrix_sdk_crypto_mls::{AnyOutgoingRequest, MlsError, Notice};
 use reqwest::StatusCode;
 use ruma::{
     OneTimeKeyAlgorithm, OwnedEventId, RoomId, api::client::keys::claim_keys,
@@ -59,43 +59,6 @@ async fn a_member_whose_commits_the_server_refuses_still_reads_and_writes() {
         .unwrap();
     let refused = bob.first().say(&room, "alone").await;
     assert!(matches!(refused, Err(DriverError::Mls(MlsError::CommitsRefused))), "{refused:?}");
-}
-
-#[tokio::test]
-async fn who_lost_the_welcome_is_told_and_gets_in_by_being_removed_and_added_again() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let mut dave = user(&http, "dave", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob, &mut dave]).await;
-    let first = alice.first().say(&room, "hello").await.unwrap();
-
-    let device = dave.first();
-    let response = device.sync_raw(SOON).await.unwrap();
-    let mut update = device.process_sync(response).await.unwrap();
-    assert!(!update.to_device_raw.is_empty());
-    update.to_device_raw.clear();
-    device.process(&update).await.unwrap();
-    assert!(device.status(&room).await.unwrap().is_none());
-    assert_eq!(device.mls.prepare_room(&room).await.unwrap(), Readiness::WaitingForWelcome);
-    // A message in an epoch that has this device waits for the Welcome, which might come yet.
-    assert!(device.event(&room, &first.event_id).unwrap().is_waiting());
-
-    // The others do not notice.
-    reads(bob.first(), &room, &first.event_id, "hello").await;
-    let second = bob.first().say(&room, "where is Dave?").await.unwrap();
-    reads(alice.first(), &room, &second.event_id, "where is Dave?").await;
-
-    alice.first().kick(&room, dave.id()).await.unwrap();
-    alice.first().sync(SOON).await.unwrap();
-    alice.first().say(&room, "he will be back").await.unwrap();
-    alice.first().invite(&room, dave.id()).await.unwrap();
-    dave.join(&room).await.unwrap();
-    alice.first().sync(SOON).await.unwrap();
-    let back = alice.first().say(&room, "hello again").await.unwrap();
-    all_read(&room, &back, "hello again", &mut [&mut alice, &mut bob, &mut dave]).await;
-    let answer = dave.first().say(&room, "here I am").await.unwrap();
-    all_read(&room, &answer, "here I am", &mut [&mut alice, &mut bob, &mut dave]).await;
 }
 
 /// Sends the commit, and lets the client stop before it hears that the server has it.

@@ -8,6 +8,7 @@
 mod branches;
 mod faults;
 mod hostile;
+mod left_behind;
 mod membership;
 mod other_clients;
 mod removal;

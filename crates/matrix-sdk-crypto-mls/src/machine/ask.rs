@@ -24,6 +24,9 @@ const MAX_WAY_UP: usize = 64;
 /// How long the key package of a request is used in further ones, in milliseconds: 7 days.
 const PACKAGE_AGE: u64 = 7 * 24 * 3600 * 1000;
 
+/// In how many requests it is used at most: one that was used, and whose Welcome got lost, is refused.
+const PACKAGE_TRIES: u32 = 3;
+
 impl MlsMachine {
     /// Whom a device asks that is outside the tip: first who has made the tip, then who has made the
     /// epochs above it (they are on this branch, which others may not be), each user once, then
@@ -110,7 +113,10 @@ impl MlsMachine {
         let mut changes = Changes::default();
         let now = self.now();
         let package = match behind.key_package {
-            Some((reference, at)) if now.saturating_sub(at) < PACKAGE_AGE => {
+            Some((reference, at))
+                if now.saturating_sub(at) < PACKAGE_AGE
+                    && !behind.tries.is_multiple_of(PACKAGE_TRIES) =>
+            {
                 self.inner.store.key_package(&reference).await?
             }
             _ => None,

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use matrix_dmls::{CommitPlan, CommitRecord, Device, KeyPackage, Member, NodeId, TrustRequirement};
+use matrix_dmls::{
+    CommitMessage, CommitPlan, CommitProposal, CommitRecord, Device, KeyPackage, Member, NodeId,
+    TrustRequirement,
+};
 use ruma::{OwnedUserId, UserId};
 use tracing::debug;
 
@@ -172,8 +175,15 @@ impl MlsMachine {
                 return Ok(Judgement::Drop);
             }
         }
-        if !has_new_key && has_come_back(room, tip, device, request.content.tip) {
-            return Ok(Judgement::Drop);
+        if !has_new_key {
+            let is_old = match trace_of(room, tip, device, request.content.tip) {
+                Trace::None => false,
+                Trace::CameBack => true,
+                Trace::AddedAt(node) => self.adds(room, node, &request.content).await?,
+            };
+            if is_old {
+                return Ok(Judgement::Drop);
+            }
         }
         let last = room.view.let_in.get(&name_of(device));
         let pause_ends = last.map_or(0, |at| at.saturating_add(PAUSE));
@@ -186,6 +196,25 @@ impl MlsMachine {
             return Ok(Judgement::Wait(next));
         }
         Ok(Judgement::Grant(seat.map(|(leaf, _)| leaf)))
+    }
+
+    /// Whether a commit adds by the key package of this request.
+    async fn adds(
+        &self,
+        room: &Room,
+        node: NodeId,
+        request: &ToDeviceJoinRequestEventContent,
+    ) -> Result<bool, MlsError> {
+        let stored = self.inner.store.commit(&room.id, &node).await?;
+        let message = stored
+            .and_then(|stored| stored.content.commit)
+            .and_then(|bytes| CommitMessage::parse(&bytes.0).ok());
+        let reference = matrix_dmls::key_package_ref(&request.key_package.0);
+        Ok(message.is_some_and(|message| {
+            message.proposals().iter().any(|proposal| {
+                matches!(proposal, CommitProposal::Add(added) if added.reference() == reference)
+            })
+        }))
     }
 
     /// The requests that are still of use, and when it is our turn to answer one.
@@ -323,9 +352,18 @@ fn name_of(device: &Device) -> String {
     format!("{} {}", device.user_id, device.device_id)
 }
 
-/// Whether a device is in the branch in use again, as its own commits or its having been added there
-/// since then tell: a request from before that is old.
-fn has_come_back(room: &Room, tip: NodeId, device: &Device, named: Option<NodeId>) -> bool {
+/// What a device that has asked to be let in has left in the branch in use.
+enum Trace {
+    /// Nothing since it asked.
+    None,
+    /// It is in the branch again, as its own commits, or its having been added since, tell: the
+    /// request is from before that.
+    CameBack,
+    /// It was added there, perhaps before it asked.
+    AddedAt(NodeId),
+}
+
+fn trace_of(room: &Room, tip: NodeId, device: &Device, named: Option<NodeId>) -> Trace {
     let graph = room.group.graph();
     // Where it has seen everything when it asked.
     let seen = named.filter(|named| graph.contains(named));
@@ -334,13 +372,13 @@ fn has_come_back(room: &Room, tip: NodeId, device: &Device, named: Option<NodeId
     for node in path.take_while(|node| Some(*node) != seen) {
         let Some(record) = graph.get(&node) else { continue };
         if record.author.member.device() == device {
-            return true;
+            return Trace::CameBack;
         }
         if record.added.iter().any(|(_, member)| member.device() == device) {
-            return seen.is_some();
+            return if seen.is_some() { Trace::CameBack } else { Trace::AddedAt(node) };
         }
     }
-    false
+    Trace::None
 }
 
 /// Keeps the requests within the limits: first those go whose users are not in the room, then whoever

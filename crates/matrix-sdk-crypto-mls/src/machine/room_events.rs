@@ -521,11 +521,16 @@ impl MlsMachine {
     }
 
     /// The commits of epochs that we entered before their parent was known: now that it is, their
-    /// records can be made what everybody else's are.
+    /// records can be made what everybody else's are. And those of epochs that were only seen, and
+    /// can be entered now.
     async fn entrances_below(&self, room: &Room, node: NodeId) -> Result<Vec<EventHead>, MlsError> {
         let graph = room.group.graph();
         let mut heads = Vec::new();
-        for child in graph.children(&node).filter(|child| graph.is_entrance(child)) {
+        let holds = room.group.state(&node).is_some();
+        let is_open = |child: &NodeId| {
+            graph.is_entrance(child) || (holds && graph.status(child) == Some(NodeStatus::Seen))
+        };
+        for child in graph.children(&node).filter(is_open) {
             heads.extend(self.stored_commit(room, &child).await?);
         }
         Ok(heads)

@@ -76,9 +76,9 @@ impl MlsMachine {
     async fn judge(&self, room: &Room, welcome: &HeldWelcome) -> Result<Verdict, MlsError> {
         let node = welcome.content.epoch;
         let graph = room.group.graph();
-        let held = room.group.state(&node).is_some()
-            || graph.status(&node) == Some(NodeStatus::Entered)
-            || room.group.entered().any(|entered| graph.is_ancestor(&node, &entered));
+        // One to an epoch above those that we are in still lets us read what was said there.
+        let held =
+            room.group.state(&node).is_some() || graph.status(&node) == Some(NodeStatus::Entered);
         if held {
             return Ok(Verdict::Ignore);
         }

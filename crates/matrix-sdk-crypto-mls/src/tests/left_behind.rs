@@ -294,6 +294,40 @@ async fn a_welcome_that_got_lost_is_made_up_for() {
     bob.has_read(&event, "here I am");
 }
 
+/// It comes when the device has seen from outside what is below it, or has come in by itself.
+#[tokio::test]
+async fn a_welcome_that_is_late_lets_one_read_all_the_same() {
+    for comes_in_alone in [false, true] {
+        let (server, alice, bob) = alice_and_bob().await;
+        let carol = server.device("carol", "TABLET").logs_in().await;
+        alice.invites(&carol);
+        let carol = carol.joins(&alice).await;
+        alice.syncs().await;
+        server.holds_back_to_device_of(carol.name(), true);
+        let first = alice.says("can you hear me?").await;
+        alice.updates_keys().await;
+        let second = alice.says("can you hear me now?").await;
+        // The others are not there when she asks.
+        carol.syncs().await;
+        time_passes(&[&carol], 11 * SECOND).await;
+        assert!(carol.status().await.is_none());
+        if comes_in_alone {
+            carol.says("I am here").await;
+        }
+        server.holds_back_to_device_of(carol.name(), false);
+        let all = [&alice, &bob, &carol];
+        settle(&all).await;
+        carol.has_read(&first, "can you hear me?");
+        carol.has_read(&second, "can you hear me now?");
+        assert_one_epoch(&all).await;
+        let event = bob.says("she can").await;
+        settle(&all).await;
+        carol.has_read(&event, "she can");
+        time_passes(&all, TestClock::HOUR).await;
+        assert_one_epoch(&all).await;
+    }
+}
+
 #[tokio::test]
 async fn an_orphan_welcome_is_made_up_for() {
     let (server, alice, bob) = alice_and_bob().await;

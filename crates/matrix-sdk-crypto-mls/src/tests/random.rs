@@ -1,11 +1,14 @@
 //! Whatever happens, in whatever order: in the end everybody who is in can talk to everybody.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use matrix_dmls::{CommitMessage, NodeId};
 use ruma::events::room::member::MembershipState;
 
-use super::{assert_no_generation_is_reused, settle};
+use super::{assert_no_generation_is_reused, settle, time_passes};
 use crate::{
     DecryptionError, MlsError,
     store::MlsStore as _,
@@ -288,11 +291,11 @@ impl Story {
             let speaker = inside[self.rng.below(inside.len())].clone();
             self.says(&speaker).await;
             settle(&all).await;
+            // Whoever is outside asks, and is answered.
+            time_passes(&all, TestClock::MINUTE).await;
             let mut nodes = BTreeSet::new();
             for device in &inside {
-                if !self.is_stranded(device).await {
-                    nodes.insert(device.node().await);
-                }
+                nodes.insert(device.node().await);
             }
             if nodes.len() == 1 && inside[0].devices_in_group().await == wanted {
                 let _ = writeln!(self.log, "in one epoch after {round} rounds");
@@ -316,7 +319,6 @@ impl Story {
     async fn everybody_has_read_what_was_theirs(&self) {
         let messages = self.server.sent_messages();
         for device in &self.devices {
-            let is_stranded = self.is_stranded(device).await;
             for message in &messages {
                 let is_theirs = message.readers.contains(device.name());
                 match device.reading(&message.event_id) {
@@ -328,7 +330,8 @@ impl Story {
                     }
                     Some(Reading::Unreadable(why))
                         if matches!(*why, DecryptionError::UnknownEpoch(_))
-                            && (is_stranded || self.may_lack_a_welcome(device, &message.node)) => {}
+                            && (self.may_lack_a_welcome(device, &message.node)
+                                || self.came_too_late(device, message.node).await) => {}
                     Some(Reading::Unreadable(why)) => {
                         assert!(!is_theirs, "{device:?} has not read {message:?}: {why}");
                     }
@@ -338,12 +341,15 @@ impl Story {
         assert_no_generation_is_reused(&self.server, &self.devices.iter().collect::<Vec<_>>());
     }
 
-    /// Whether a device was let in by somebody who had left before it could join. It has a leaf, so
-    /// nobody adds it again: only a join request helps (protocol §6), which machines do not make yet.
-    async fn is_stranded(&self, device: &SimDevice) -> bool {
-        let held = device.store().held_welcomes(device.room()).await.unwrap();
-        device.status().await.is_none()
-            && held.iter().any(|w| self.may_lack_a_welcome(device, &w.content.epoch))
+    /// Whether an epoch is, or lies below, one that was made by an external commit and that a device
+    /// could not enter: it takes such commits for an hour only after it has heard of another one
+    /// there (protocol §9).
+    async fn came_too_late(&self, device: &SimDevice, node: NodeId) -> bool {
+        let graph = device.mls().epoch_graph(device.room()).await.unwrap();
+        let nodes: BTreeMap<_, _> = graph.nodes.iter().map(|node| (node.node, node)).collect();
+        let way = std::iter::successors(nodes.get(&node), |node| nodes.get(&node.parent?));
+        let mut unread = way.take_while(|node| !node.readable);
+        unread.any(|node| node.commit.as_ref().is_some_and(|commit| commit.is_external))
     }
 
     /// A Welcome counts only while both users are in the room: who has left may have done so before
