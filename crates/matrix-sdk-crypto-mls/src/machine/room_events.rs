@@ -36,6 +36,9 @@ const COMMIT: &str = CommitEventContent::TYPE;
 /// At most this many events of a room wait for an epoch (protocol §12).
 const MAX_QUEUED: usize = 10_000;
 
+/// At most this many commits on one epoch are tried anew that could only be seen before.
+const MAX_SEEN: usize = 64;
+
 /// What all events have.
 #[derive(Deserialize)]
 pub(super) struct EventHead {
@@ -527,10 +530,10 @@ impl MlsMachine {
         let graph = room.group.graph();
         let mut heads = Vec::new();
         let holds = room.group.state(&node).is_some();
-        let is_open = |child: &NodeId| {
-            graph.is_entrance(child) || (holds && graph.status(child) == Some(NodeStatus::Seen))
-        };
-        for child in graph.children(&node).filter(is_open) {
+        let is_open = |child: &NodeId| holds && graph.status(child) == Some(NodeStatus::Seen);
+        let entrances = graph.children(&node).filter(|child| graph.is_entrance(child));
+        let seen = graph.children(&node).filter(|child| !graph.is_entrance(child));
+        for child in entrances.chain(seen.filter(is_open).take(MAX_SEEN)) {
             heads.extend(self.stored_commit(room, &child).await?);
         }
         Ok(heads)

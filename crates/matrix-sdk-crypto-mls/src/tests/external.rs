@@ -7,7 +7,8 @@ use super::{
     time_passes,
 };
 use crate::{
-    Readiness,
+    Readiness, RoomSettings,
+    dmls::{ExternalJoins, TrustRequirement},
     testing::{Fault, RequestKind, RoomOptions, SimDevice, SimServer, TestClock},
 };
 
@@ -209,6 +210,35 @@ async fn where_the_event_does_not_show_the_group_one_asks() {
     settle(&all).await;
     time_passes(&all, TestClock::MINUTE).await;
     assert_one_epoch(&all).await;
+}
+
+#[tokio::test]
+async fn a_stranger_asks_where_the_group_lets_nobody_in_unasked() {
+    let server = SimServer::new(1);
+    let settings = RoomSettings {
+        trust: TrustRequirement::All,
+        external: ExternalJoins::Forbidden,
+        ..RoomSettings::default()
+    };
+    let alice = server.device("alice", "PHONE").room_settings(settings).logs_in().await;
+    let alice = alice.creates_room().await;
+    alice.says("hello").await;
+    let carol = newcomer(&server, &alice, "carol").await;
+    let commits = commits_in(&alice);
+    carol.tries_to_say("hello").await.unwrap_err();
+    assert_eq!((commits_in(&alice), super::welcomes_sent(&server, &carol)), (commits, 1));
+    let all = [&alice, &carol];
+    settle(&all).await;
+    time_passes(&all, TestClock::MINUTE).await;
+    assert_one_epoch(&all).await;
+    // The same user's second device may come in by itself.
+    let tablet = server.device("carol", "TABLET").logs_in().await.looks_with(&carol);
+    reads_the_last_events(&tablet, 100).await;
+    let commits = commits_in(&alice);
+    let event = tablet.says("from my tablet").await;
+    assert_eq!(commits_in(&alice), commits + 1);
+    settle(&[&alice, &carol, &tablet]).await;
+    alice.has_read(&event, "from my tablet");
 }
 
 #[tokio::test]
