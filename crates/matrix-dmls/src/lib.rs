@@ -32,8 +32,8 @@ pub use crate::{
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
         CommitPlan, Confirmation, GraphEntry, Group, GroupChanges, GroupError, LocalMember,
-        MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PendingCommit, PublicState,
-        Received, SeenBecause, WelcomeParts, new_key_package,
+        MAX_PASSED_ON, MAX_RETAINED_STATES, NewNode, NodeState, OwnKeyPackage, PassedOn,
+        PendingCommit, PublicState, Received, SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
@@ -53,6 +53,7 @@ pub use crate::{
         key_package::{KeyPackage, KeyPackageError, MAX_KEY_PACKAGE_BYTES, key_package_ref},
         leaf_node::{LeafError, LeafNode, LeafNodeSource},
         proposal::{CommitProposal, MAX_LEAVES},
+        ratchet_tree::ratchet_tree_hash,
         transcript::{confirmed_transcript_hash, interim_transcript_hash},
         welcome::{MAX_WELCOME_BYTES, Welcome},
     },

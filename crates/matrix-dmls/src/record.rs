@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::well_formed::check_addition;
+pub(crate) use self::well_formed::check_entrance;
 pub use self::well_formed::{IllFormed, ParentView, check_founding, check_well_formed};
 use crate::{
     extension::GroupExtension,

@@ -185,8 +185,9 @@ pub fn check_founding(
     Ok((record, roster))
 }
 
-/// Checks a commit as far as one can whom it adds: without the parent's roster, with that of the
-/// epoch that it makes. The record lacks the changes, and its author is as the new tree has it.
+/// Checks a commit as far as one can who does not know its parent: without the parent's roster, with
+/// that of the epoch that it makes. The record lacks the changes, and its author is as the new tree
+/// has it.
 ///
 /// An author that changes its signature key by the commit's path does not pass: nobody but those who
 /// know the parent can tell under which key it was signed.
@@ -194,22 +195,32 @@ pub fn check_founding(
 /// # Errors
 ///
 /// What is wrong with the commit, or with the context beside it: see [`IllFormed`].
-pub(crate) fn check_addition(
+pub(crate) fn check_entrance(
     commit: &CommitMessage,
     parent_context: &[u8],
     group_id: &[u8],
     roster: &Roster,
 ) -> Result<CommitRecord, IllFormed> {
     let context = check_context(commit, parent_context, group_id)?;
-    let CommitSender::Member(leaf) = commit.sender() else { return Err(IllFormed::Author) };
     let author = find_author(commit, roster)?;
     require(
         commit.is_signed_by(&author.member.signature_key, context.as_bytes()),
         IllFormed::Signature,
     )?;
     let changes = Changes::of(commit);
-    check_member_shape(commit, &changes, leaf)?;
-    check_path(commit.path(), &context, &author, &[])?;
+    let joined: Vec<_> = match author.leaf {
+        Some(leaf) => {
+            check_member_shape(commit, &changes, leaf)?;
+            Vec::new()
+        }
+        None => {
+            require(changes.has_external_init, IllFormed::ExternalInit)?;
+            let is_joiner = |(_, member): &(u32, &Arc<Member>)| **member == author.member;
+            let (leaf, member) = roster.iter().find(is_joiner).ok_or(IllFormed::Author)?;
+            vec![(leaf, Arc::clone(member))]
+        }
+    };
+    check_path(commit.path(), &context, &author, &joined)?;
     check_unique(roster)?;
     let extension = new_extension(&changes, &context)?;
     record(commit, &context, extension, author)
