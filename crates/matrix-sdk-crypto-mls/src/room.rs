@@ -1,5 +1,7 @@
 //! What the machine knows of a room, beside its group.
 
+mod gaps;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{Device, NodeId};
@@ -9,6 +11,7 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::gaps::{Gap, Gaps, GraphRequest, Walk};
 use crate::{trust::Verdict, types::events::GroupEventContent};
 
 /// Plain data, stored as one value per room.
@@ -53,6 +56,9 @@ pub struct RoomView {
     pub verdicts: BTreeMap<Device, Verdict>,
     /// The epoch that was ours first: an entrance that is in use is never replaced by another.
     pub entrance: Option<NodeId>,
+    /// What is missing of the room's graph.
+    #[serde(default)]
+    pub gaps: Gaps,
 }
 
 /// Who may say which group is the room's, and where the choice starts (protocol §6).

@@ -1,6 +1,7 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
 mod anchor;
+mod asked;
 mod branches;
 mod cache;
 mod commits;
@@ -11,6 +12,8 @@ mod generations;
 mod hostile;
 mod membership;
 mod messages;
+mod missing;
+mod newcomers;
 mod processes;
 mod random;
 mod retention;

@@ -125,6 +125,8 @@ const fn kind(kind: &OutboxRequestKind) -> &'static str {
         OutboxRequestKind::Commit { .. } => "commit",
         OutboxRequestKind::Welcome { .. } => "welcome",
         OutboxRequestKind::Group { .. } => "group",
+        OutboxRequestKind::Relay { .. } => "relay",
+        OutboxRequestKind::ToDevice { .. } => "to-device",
         _ => "other",
     }
 }

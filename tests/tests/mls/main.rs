@@ -9,6 +9,7 @@ mod branches;
 mod faults;
 mod hostile;
 mod membership;
+mod missing;
 mod other_clients;
 mod removal;
 mod restart;

@@ -125,6 +125,6 @@ impl MlsMachine {
     }
 }
 
-fn rank(node: &NodeId, user: &str) -> [u8; 32] {
+pub(super) fn rank(node: &NodeId, user: &str) -> [u8; 32] {
     Sha256::new_with_prefix(node.as_bytes()).chain_update(user).finalize().into()
 }

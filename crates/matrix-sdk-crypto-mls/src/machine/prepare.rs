@@ -102,15 +102,17 @@ impl MlsMachine {
         let Some(since) = &room.view.mls_since else {
             return Err(MlsError::NotMls(room.id.clone()));
         };
+        let founder = since.sender == self.user_id();
         if room.view.downgraded {
             return Err(MlsError::Downgraded(room.id.clone()));
         }
+        // What was missing before a restart is looked for again.
+        self.mind_gaps(room).await?;
         // One commit at a time: while the fate of one is open, no second is made beside it.
         room.settled = None;
         if self.commit_request(&room.id, None).await?.is_some() {
             return Ok(Readiness::NeedsRequests);
         }
-        let founder = since.sender == self.user_id();
         if room.group.sending_tip().is_none() {
             if founder && room.view.group.is_none() && room.group.graph().is_empty() {
                 return self.found(room).await;
@@ -166,11 +168,9 @@ impl MlsMachine {
             }
             return Ok(Readiness::Ready { node, without_mls });
         }
-        let resolves = room.group.graph().tips().filter(|tip| *tip != node);
         let plan = CommitPlan {
             remove: difference.remove,
             update: difference.update,
-            resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),
             ..CommitPlan::default()
         };
         let mut additions = difference.add;

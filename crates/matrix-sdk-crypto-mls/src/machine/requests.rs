@@ -17,7 +17,7 @@ use ruma::{
     to_device::DeviceIdOrAllDevices,
 };
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use tracing::{instrument, warn};
 
 use super::{
@@ -68,6 +68,11 @@ pub(super) struct Transient {
     /// When it is our turn to stand up for a room, in milliseconds since 1970.
     pub(super) standing: BTreeMap<OwnedRoomId, u64>,
     pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
+    /// The pages of rooms' histories that are being asked for.
+    pub(super) pages: BTreeMap<OwnedRoomId, super::backfill::Page>,
+    /// When something is due about what is missing in a room, in milliseconds since 1970.
+    pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
+    pub(super) answered: super::commit_requests::Answered,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -172,9 +177,15 @@ impl Transient {
         }
     }
 
+    /// Whether an event is being asked for.
+    pub(super) fn is_asked_for(&self, event_id: &ruma::EventId) -> bool {
+        self.fetches.get(event_id).is_some_and(|fetch| !fetch.resting)
+    }
+
     /// Whether an event of the room is being asked for.
     pub(super) fn is_fetching(&self, room_id: &ruma::RoomId) -> bool {
-        self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
+        self.pages.contains_key(room_id)
+            || self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
     }
 
     /// Orders requests as they were made, also those of one millisecond.
@@ -196,10 +207,12 @@ impl MlsMachine {
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
         self.stand_up().await?;
         self.move_anchors().await?;
+        self.close_gaps().await?;
         let mut requests = Vec::new();
         requests.extend(again!(self.key_package_upload())?);
         let outbox = self.inner.store.outbox().await?;
         requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
+        requests.extend(self.page_requests());
         let mut transient = self.transient();
         requests.extend(transient.claims.iter().map(|(room_id, claim)| {
             let mut keys = BTreeMap::new();
@@ -254,7 +267,10 @@ impl MlsMachine {
                 let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
                 self.receive_fetched(&found.0, &response.event).await?;
                 self.transient().fetches.remove(&found.1);
-                Ok(())
+                self.mind_gaps_of(&found.0).await
+            }
+            AnyIncomingResponse::RoomMessages(response) => {
+                self.receive_page(request_id, response).await
             }
             AnyIncomingResponse::RoomMessage(response) => {
                 let request = match self.outbox_request(request_id).await {
@@ -262,8 +278,10 @@ impl MlsMachine {
                     Err(MlsError::UnknownRequest) => return Ok(()),
                     request => request?,
                 };
-                let OutboxRequestKind::Commit { node, .. } = request.kind else {
-                    return Err(MlsError::WrongResponse);
+                let node = match request.kind {
+                    OutboxRequestKind::Commit { node, .. } => node,
+                    OutboxRequestKind::Relay { .. } => return self.forget(request_id).await,
+                    _ => return Err(MlsError::WrongResponse),
                 };
                 again!(async {
                     let mut guard = self.lock_room(&request.room_id).await?;
@@ -275,7 +293,10 @@ impl MlsMachine {
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;
-                if !matches!(request.kind, OutboxRequestKind::Welcome { .. }) {
+                if !matches!(
+                    request.kind,
+                    OutboxRequestKind::Welcome { .. } | OutboxRequestKind::ToDevice { .. }
+                ) {
                     return Err(MlsError::WrongResponse);
                 }
                 self.forget(request_id).await
@@ -304,7 +325,10 @@ impl MlsMachine {
         request_id: &TransactionId,
         failure: RequestFailure,
     ) -> Result<(), MlsError> {
-        if let Some((_, event_id)) = self.find_fetch(request_id) {
+        if let Some(room_id) = self.find_page(request_id) {
+            return self.page_failed(&room_id).await;
+        }
+        if let Some((room_id, event_id)) = self.find_fetch(request_id) {
             let now = self.now();
             if let Some(fetch) = self.transient().fetches.get_mut(&event_id)
                 && failure == RequestFailure::Refused
@@ -314,7 +338,7 @@ impl MlsMachine {
                 fetch.resting = true;
                 fetch.rests_until = now.saturating_add(pause.min(MAX_FETCH_PAUSE));
             }
-            return Ok(());
+            return self.mind_gaps_of(&room_id).await;
         }
         if failure == RequestFailure::Unknown {
             return Ok(());
@@ -344,7 +368,7 @@ impl MlsMachine {
         let request = self.outbox_request(request_id).await?;
         let OutboxRequestKind::Commit { node, .. } = request.kind else {
             // Others can still let the recipients in, and name the group.
-            warn!(?request.room_id, "The server refuses a Welcome or a group state");
+            warn!(?request.room_id, "The server refuses something that others can do too");
             return self.forget(request_id).await;
         };
         again!(async {
@@ -490,6 +514,29 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
             }
             AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
                 ToDeviceWelcomeEventContent::TYPE.into(),
+                id.clone(),
+                all,
+            ))
+        }
+        OutboxRequestKind::Relay { content, .. } => {
+            let content: Raw<AnyMessageLikeEventContent> = raw(&content)?;
+            AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
+                room_id.clone(),
+                id.clone(),
+                CommitEventContent::TYPE.into(),
+                content,
+            ))
+        }
+        OutboxRequestKind::ToDevice { event_type, messages } => {
+            let mut all = send_event_to_device::v3::Messages::new();
+            for (user_id, device_id, content) in messages {
+                let content = Raw::from_json(RawValue::from_string(content)?);
+                all.entry(user_id)
+                    .or_default()
+                    .insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
+            }
+            AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
+                event_type.into(),
                 id.clone(),
                 all,
             ))

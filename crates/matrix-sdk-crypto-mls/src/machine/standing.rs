@@ -22,7 +22,8 @@ impl MlsMachine {
     pub fn next_deadline(&self) -> Option<u64> {
         let transient = self.transient();
         let anchors = transient.anchors.values().filter_map(super::anchor::Turn::due);
-        transient.standing.values().copied().chain(anchors).min()
+        let gaps = transient.gaps.values().copied();
+        transient.standing.values().copied().chain(anchors).chain(gaps).min()
     }
 
     /// Makes the commits whose time has come.

@@ -8,7 +8,7 @@ use ruma::{
     events::{AnyToDeviceEvent, StaticEventContent},
     serde::Raw,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tracing::{instrument, warn};
 
@@ -16,7 +16,9 @@ use super::{MlsMachine, again::again};
 use crate::{
     error::MlsError,
     store::{Changes, HeldWelcome},
-    types::events::ToDeviceWelcomeEventContent,
+    types::events::{
+        ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent, ToDeviceWelcomeEventContent,
+    },
 };
 
 /// The largest to-device content that is looked at, in bytes (protocol §12).
@@ -24,6 +26,9 @@ const MAX_TO_DEVICE: usize = 65_536;
 
 /// At most this many Welcomes are held for one room.
 const MAX_HELD_WELCOMES: usize = 32;
+
+/// At most this many requests for commits are looked at with one sync.
+const MAX_QUESTIONS: usize = 100;
 
 /// The parts of a sync response that the machine wants, as `OlmMachine` does.
 #[derive(Clone, Copy, Debug)]
@@ -64,11 +69,21 @@ impl MlsMachine {
             self.inner.devices.note_change();
         }
         let mut rooms = BTreeSet::new();
+        let mut questions = 0;
         for event in changes.to_device_events {
-            let Some((sender, content)) = welcome(event) else { continue };
-            let welcome = HeldWelcome { sender, content, received_at: self.now() };
-            if again!(self.hold(&welcome))? {
-                rooms.insert(welcome.content.room_id);
+            let Some(head) = read_head(event) else { continue };
+            if let Some(content) = head.content_of(ToDeviceWelcomeEventContent::TYPE) {
+                let welcome = HeldWelcome { sender: head.sender, content, received_at: self.now() };
+                if again!(self.hold(&welcome))? {
+                    rooms.insert(welcome.content.room_id);
+                }
+            } else if let Some(content) = head.content_of(ToDeviceCommitRequestEventContent::TYPE) {
+                questions += 1;
+                if questions <= MAX_QUESTIONS {
+                    self.take_commit_request(&head.sender, &content).await?;
+                }
+            } else if let Some(content) = head.content_of(ToDeviceGraphEventContent::TYPE) {
+                self.take_graph(&head.sender, &content).await?;
             }
         }
         for room_id in rooms {
@@ -111,16 +126,18 @@ impl MlsMachine {
     }
 }
 
-fn welcome(event: &Raw<AnyToDeviceEvent>) -> Option<(OwnedUserId, ToDeviceWelcomeEventContent)> {
+fn read_head(event: &Raw<AnyToDeviceEvent>) -> Option<ToDeviceHead> {
     if event.json().get().len() > 2 * MAX_TO_DEVICE {
         return None;
     }
     let head: ToDeviceHead = serde_json::from_str(event.json().get()).ok()?;
-    if head.event_type != ToDeviceWelcomeEventContent::TYPE
-        || head.content.get().len() > MAX_TO_DEVICE
-    {
-        return None;
+    (head.content.get().len() <= MAX_TO_DEVICE).then_some(head)
+}
+
+impl ToDeviceHead {
+    /// The content, if the message is of this type.
+    fn content_of<T: DeserializeOwned>(&self, event_type: &str) -> Option<T> {
+        let is_it = self.event_type == event_type;
+        is_it.then(|| serde_json::from_str(self.content.get()).ok()).flatten()
     }
-    let content = serde_json::from_str(head.content.get()).ok()?;
-    Some((head.sender, content))
 }

@@ -2,6 +2,8 @@
 
 mod base64;
 mod commit;
+mod commit_request;
+mod graph;
 mod group;
 mod message;
 #[cfg(test)]
@@ -11,6 +13,8 @@ mod welcome;
 pub use self::{
     base64::Bytes,
     commit::{CommitEventContent, MediaFile},
+    commit_request::ToDeviceCommitRequestEventContent,
+    graph::{GraphCommit, GraphContent, ToDeviceGraphEventContent},
     group::GroupEventContent,
     message::MlsEncryptedEventContent,
     welcome::{SharedWelcome, ToDeviceWelcomeEventContent},

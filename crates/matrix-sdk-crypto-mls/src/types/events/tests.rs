@@ -77,6 +77,59 @@ fn welcome_with_a_file() -> ToDeviceWelcomeEventContent {
     ToDeviceWelcomeEventContent { shared: None, shared_file: Some(file()), ..welcome() }
 }
 
+fn graph() -> GraphContent {
+    let mut graph = GraphContent::default();
+    graph.tree = Some(vec![8; 10].into());
+    graph.commits.push(GraphCommit::new(owned_event_id!("$commit"), 5000, commit()));
+    graph
+}
+
+fn welcome_with_a_graph() -> ToDeviceWelcomeEventContent {
+    let mut content = welcome();
+    content.shared.as_mut().unwrap().graph = Some(graph());
+    content
+}
+
+fn commit_request() -> ToDeviceCommitRequestEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    let nodes = vec![node(1), node(2)];
+    let mut content =
+        ToDeviceCommitRequestEventContent::new(room_id, "id".to_owned(), nodes, vec![node(3)]);
+    let signature = ("ed25519:LAPTOP".to_owned(), "c2ln".to_owned());
+    let user = ruma::owned_user_id!("@bob:example.org");
+    content.signatures.insert(user, [signature].into());
+    content
+}
+
+fn graph_message() -> ToDeviceGraphEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    ToDeviceGraphEventContent::new(room_id, "id".to_owned(), graph())
+}
+
+#[test]
+fn a_request_is_signed_as_canonical_json() {
+    let content = commit_request();
+    let mut json = serde_json::to_value(&content).unwrap();
+    json.as_object_mut().unwrap().remove("signatures");
+    let canonical = ruma::CanonicalJsonValue::try_from(json).unwrap().to_string();
+    assert_eq!(content.signed_json().unwrap(), canonical);
+}
+
+#[test]
+fn a_request_has_limits() {
+    let content = commit_request();
+    assert!(content.is_within_limits());
+    for change in [
+        |content: &mut ToDeviceCommitRequestEventContent| content.nodes = vec![node(1); 11],
+        |content: &mut ToDeviceCommitRequestEventContent| content.tips = vec![node(1); 33],
+        |content: &mut ToDeviceCommitRequestEventContent| content.request_id = "x".repeat(65),
+    ] {
+        let mut content = content.clone();
+        change(&mut content);
+        assert!(!content.is_within_limits());
+    }
+}
+
 #[test]
 fn events_look_like_this() {
     assert_json_snapshot!("commit_small", small_commit());
@@ -88,6 +141,9 @@ fn events_look_like_this() {
     assert_json_snapshot!("message_related", related_message());
     assert_json_snapshot!("welcome", welcome());
     assert_json_snapshot!("welcome_with_a_file", welcome_with_a_file());
+    assert_json_snapshot!("welcome_with_a_graph", welcome_with_a_graph());
+    assert_json_snapshot!("commit_request", commit_request());
+    assert_json_snapshot!("graph", graph_message());
 }
 
 #[test]
@@ -96,6 +152,9 @@ fn their_types_have_these_names() {
     assert_eq!(commit, "io.github.matrix-mls.dmls.v1.commit");
     assert_eq!(group().event_type().to_string(), "io.github.matrix-mls.dmls.v1.group");
     assert_eq!(welcome().event_type().to_string(), "io.github.matrix-mls.dmls.v1.welcome");
+    let request = commit_request().event_type().to_string();
+    assert_eq!(request, "io.github.matrix-mls.dmls.v1.commit_request");
+    assert_eq!(graph_message().event_type().to_string(), "io.github.matrix-mls.dmls.v1.graph");
     assert_eq!(message().event_type().to_string(), "m.room.encrypted");
     for name in [commit, group().event_type().to_string()] {
         assert!(name.starts_with(matrix_dmls::NAMESPACE));
@@ -113,6 +172,9 @@ fn they_are_read_as_they_were_written() {
     comes_back(&related_message());
     comes_back(&welcome());
     comes_back(&welcome_with_a_file());
+    comes_back(&welcome_with_a_graph());
+    comes_back(&commit_request());
+    comes_back(&graph_message());
 }
 
 #[test]
@@ -121,6 +183,8 @@ fn unknown_fields_are_ignored() {
     ignores_more(&group());
     ignores_more(&related_message());
     ignores_more(&welcome());
+    ignores_more(&commit_request());
+    ignores_more(&graph_message());
     ignores_more(&file());
 }
 
@@ -130,6 +194,8 @@ fn missing_fields_are_refused() {
     needs(&group(), &["founding", "instance"]);
     needs(&message(), &["algorithm", "ciphertext", "epoch"]);
     needs(&welcome(), &["room_id", "epoch", "epoch_event", "welcome"]);
+    needs(&commit_request(), &["room_id", "request_id"]);
+    needs(&graph_message(), &["room_id", "request_id", "graph"]);
     needs(&file(), &["url", "sha256", "size"]);
 }
 
