@@ -111,10 +111,9 @@ impl MlsMachine {
         // The server's clock says how far back we are; the number of pages ends it in any case.
         let is_old = heads.last().is_some_and(|head| self.is_older(head.sent_at(), WINDOW));
         let nodes: Vec<_> = heads.iter().filter_map(node_of).collect();
-        let is_news = |node: &NodeId| {
-            !room.group.graph().contains(node) && !room.commit_events.contains_key(node)
-        };
-        let nothing_new = !nodes.is_empty() && !nodes.iter().any(is_news);
+        // Those that wait for their parents are news too: what they wait for lies further back.
+        let is_known = |node: &NodeId| room.group.graph().contains(node);
+        let nothing_new = !nodes.is_empty() && nodes.iter().all(is_known);
         // Oldest first, so that most find their parent.
         for head in heads.iter().rev() {
             self.receive_commit(room, head).await?;

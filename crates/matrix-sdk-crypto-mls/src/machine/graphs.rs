@@ -63,11 +63,11 @@ impl MlsMachine {
             return Ok(Some(selection.graph).filter(|graph| !graph.commits.is_empty()));
         }
         for node in known.iter().filter(|node| graph.contains(node)) {
-            if wanted.is_empty() {
-                break;
-            }
             let mut all = vec![*node];
-            all.extend(&wanted);
+            all.extend(wanted.iter().filter(|to| graph.common_ancestor(node, to).is_some()));
+            if all.len() == 1 {
+                continue;
+            }
             if let Some(graph) = self.rooted_graph(room, *node, &all, limit).await? {
                 return Ok(Some(graph));
             }

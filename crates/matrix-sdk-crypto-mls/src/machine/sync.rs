@@ -27,7 +27,7 @@ const MAX_TO_DEVICE: usize = 65_536;
 /// At most this many Welcomes are held for one room.
 const MAX_HELD_WELCOMES: usize = 32;
 
-/// At most this many requests for commits are looked at with one sync.
+/// At most this many requests for commits, and answers, are looked at with one sync.
 const MAX_QUESTIONS: usize = 100;
 
 /// The parts of a sync response that the machine wants, as `OlmMachine` does.
@@ -77,12 +77,13 @@ impl MlsMachine {
                 if again!(self.hold(&welcome))? {
                     rooms.insert(welcome.content.room_id);
                 }
+            } else if questions == MAX_QUESTIONS {
+                continue;
             } else if let Some(content) = head.content_of(ToDeviceCommitRequestEventContent::TYPE) {
                 questions += 1;
-                if questions <= MAX_QUESTIONS {
-                    self.take_commit_request(&head.sender, &content).await?;
-                }
+                self.take_commit_request(&head.sender, &content).await?;
             } else if let Some(content) = head.content_of(ToDeviceGraphEventContent::TYPE) {
+                questions += 1;
                 self.take_graph(&head.sender, &content).await?;
             }
         }

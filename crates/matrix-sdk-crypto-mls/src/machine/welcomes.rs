@@ -103,7 +103,7 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
-        if !room.view.is_joined(commit.sender.as_str()) {
+        if !room.view.is_joined(commit.sender.as_str()) && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
         }
         Ok(Verdict::Use { commit: Box::new(commit), package: Box::new(package) })
@@ -140,9 +140,9 @@ impl MlsMachine {
         let record = std::sync::Arc::clone(&entry.record);
         // The signer is the commit's author, whose user must have sent it, unless it is a copy that
         // a member has posted for it, and be in the room.
-        if !may_post(room, &record, &commit.sender, commit.content.relay)
-            || !room.view.is_joined(&record.author.member.device().user_id)
-        {
+        let may_post = self.is_own_copy(commit)
+            || may_post(room, &record, &commit.sender, commit.content.relay);
+        if !may_post || !room.view.is_joined(&record.author.member.device().user_id) {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group
@@ -215,6 +215,11 @@ impl MlsMachine {
             }
         }
         Ok(())
+    }
+
+    /// Whether a commit did not come from the room, but was passed on to us.
+    fn is_own_copy(&self, commit: &StoredCommit) -> bool {
+        commit.content.relay && commit.sender == self.user_id()
     }
 
     async fn drop_welcome(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {

@@ -78,6 +78,55 @@ async fn hundreds_of_missed_commits_come_by_pages() {
     assert!(gaps(&bob).await.is_empty());
 }
 
+/// What came after the gap is here, and waits.
+#[tokio::test]
+async fn a_gap_far_back_is_found() {
+    let (server, alice, bob) = alice_and_bob().await;
+    alice.updates_keys().await;
+    server.drops_timeline_of(bob.name());
+    for _ in 0..105 {
+        alice.updates_keys().await;
+    }
+    let event = alice.says("what did you miss?").await;
+    for _ in 0..200 {
+        server.next_goes_wrong(bob.name(), RequestKind::GetEvent, Fault::Refused);
+    }
+    bob.syncs().await;
+    bob.has_read(&event, "what did you miss?");
+    assert_eq!(requests(&bob, RequestKind::GetMessages), 2);
+    assert_eq!(requests(&bob, RequestKind::CommitRequest), 0);
+    assert_one_epoch(&[&alice, &bob]).await;
+}
+
+/// More than fits into one answer.
+#[tokio::test]
+async fn a_long_withheld_branch_comes_in_several_answers() {
+    let (server, alice, bob, carol) = three().await;
+    for _ in 0..60 {
+        let event = commits(&alice).await;
+        server.withholds_from(bob.name(), &event, true);
+    }
+    // Nobody posts any of it again.
+    for device in [&alice, &carol] {
+        for _ in 0..100 {
+            server.next_goes_wrong(device.name(), RequestKind::Commit, Fault::Refused);
+        }
+    }
+    let said = alice.says("can you follow?").await;
+    settle(&[&alice, &bob, &carol]).await;
+    // One answer was not enough, but it was of use.
+    assert_eq!(bob.reason(&said), "UnknownEpoch");
+    let progress = bob.epoch().await.unwrap();
+    assert!(progress > 10 && progress < alice.epoch().await.unwrap());
+    for _ in 0..4 {
+        pass(&[&alice, &bob, &carol], 61 * SECOND).await;
+    }
+    bob.has_read(&said, "can you follow?");
+    let asked = requests(&bob, RequestKind::CommitRequest);
+    assert!((2..=4).contains(&asked), "{asked}");
+    assert_one_epoch(&[&alice, &bob, &carol]).await;
+}
+
 #[tokio::test]
 async fn a_walk_back_goes_on_after_a_restart() {
     let (server, alice, bob) = alice_and_bob().await;
