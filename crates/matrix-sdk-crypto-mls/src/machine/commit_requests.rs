@@ -148,8 +148,8 @@ impl MlsMachine {
             let has_named = device.user_id == gap.named_by.as_str()
                 && gap.device.as_ref().is_none_or(|named| named.as_str() == device.device_id);
             let hash: [u8; 32] = Sha256::new_with_prefix(node.as_bytes())
-                .chain_update(&own.device_key)
-                .chain_update(&device.device_key)
+                .chain_update(own.device_key)
+                .chain_update(device.device_key)
                 .finalize()
                 .into();
             (!has_named, hash)

@@ -78,8 +78,8 @@ async fn asked() -> Asked {
 
 impl Asked {
     /// Bob gets this answer; it helps him nothing, and the next one to be asked does.
-    async fn is_not_fooled_by(self, answer: Value) {
-        let Self { alice, bob, carol, said, .. } = &self;
+    async fn does_not_fool_bob(&self, answer: Value) {
+        let Self { alice, bob, carol, said, .. } = self;
         let before = bob.status().await.unwrap();
         gets(bob, vec![(alice.user_id(), GRAPH, answer)]).await;
         let after = bob.status().await.unwrap();
@@ -131,7 +131,7 @@ async fn an_answer_of_garbage_is_no_answer() {
             gets(&asked.bob, vec![(asked.alice.user_id(), GRAPH, answer)]).await;
             asked.bob.has_read(&asked.said, "unheard");
         } else {
-            asked.is_not_fooled_by(answer).await;
+            asked.does_not_fool_bob(answer).await;
         }
     }
 }
@@ -146,7 +146,7 @@ async fn an_answer_from_another_room_is_no_answer() {
     let foreign = asked.server.last_event(other.room(), COMMIT);
     let content = asked.server.event(other.room(), &foreign).content;
     answer["graph"]["commits"] = json!([{ "event_id": foreign, "age": 0, "content": content }]);
-    asked.is_not_fooled_by(answer).await;
+    asked.does_not_fool_bob(answer).await;
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn an_answer_of_too_many_commits_is_no_answer() {
     let commits = answer["graph"]["commits"].as_array_mut().unwrap();
     commits.extend(vec![junk; matrix_dmls::MAX_PASSED_ON]);
     assert!(answer.to_string().len() < 65_536);
-    asked.is_not_fooled_by(answer).await;
+    asked.does_not_fool_bob(answer).await;
 }
 
 #[tokio::test]

@@ -78,10 +78,10 @@ fn welcome_with_a_file() -> ToDeviceWelcomeEventContent {
 }
 
 fn graph() -> GraphContent {
-    let mut graph = GraphContent::default();
-    graph.tree = Some(vec![8; 10].into());
-    graph.commits.push(GraphCommit::new(owned_event_id!("$commit"), 5000, commit()));
-    graph
+    GraphContent {
+        tree: Some(vec![8; 10].into()),
+        commits: vec![GraphCommit::new(owned_event_id!("$commit"), 5000, commit())],
+    }
 }
 
 fn welcome_with_a_graph() -> ToDeviceWelcomeEventContent {
