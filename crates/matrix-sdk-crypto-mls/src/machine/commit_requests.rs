@@ -25,14 +25,11 @@ const MINUTE: u64 = 60 * 1000;
 /// At most this many requests a minute are made in a room.
 const PER_MINUTE: usize = 3;
 
-/// How often other devices are asked for one epoch.
-const MAX_TRIES: u8 = 5;
-
 /// How many devices are asked for it: the one that has named it, and two others.
 const TARGETS: usize = 3;
 
 /// How long an answer is waited for after each try, in milliseconds.
-const PATIENCE: [u64; MAX_TRIES as usize] =
+const PATIENCE: [u64; Gap::MAX_TRIES as usize] =
     [20 * 1000, 20 * 1000, 5 * MINUTE, 60 * MINUTE, 60 * MINUTE];
 
 /// At most this many requests are remembered.
@@ -217,9 +214,9 @@ impl MlsMachine {
         if !self.is_wanted(room, name, trust, content, signature).await? {
             return Ok(());
         }
-        self.transient().answered.insert((room.id.clone(), name.clone()), self.now());
         let graph = self.graph_for(room, &content.nodes, &content.tips, MAX_GRAPH).await?;
         let Some(graph) = graph else { return Ok(()) };
+        self.transient().answered.insert((room.id.clone(), name.clone()), self.now());
         let mut view = room.view.clone();
         for node in &content.nodes {
             self.plan_relay(room, &mut view.gaps, node);
@@ -302,7 +299,7 @@ impl MlsMachine {
 }
 
 fn may_be_asked_for(gap: &Gap) -> bool {
-    gap.needed && gap.searched && gap.tries < MAX_TRIES
+    gap.searched && gap.is_open()
 }
 
 /// The device that has signed a request, and its signature, if there is exactly one.

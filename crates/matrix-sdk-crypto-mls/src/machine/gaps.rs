@@ -18,8 +18,8 @@ use crate::{
 const MINUTE: u64 = 60 * 1000;
 const DAY: u64 = 24 * 60 * MINUTE;
 
-/// At most this many missing epochs of a room are remembered, and of these at most so many that one
-/// device has named.
+/// At most this many missing epochs of a room are remembered, and of these so many are looked for that
+/// one device has named.
 const MAX_GAPS: usize = 64;
 const MAX_PER_DEVICE: usize = 10;
 
@@ -153,7 +153,9 @@ impl MlsMachine {
                 continue;
             }
             let (user, device) = (naming.user, naming.device.as_ref());
-            if gaps.nodes.len() >= MAX_GAPS || gaps.named_by(user, device) >= MAX_PER_DEVICE {
+            if gaps.named_by(user, device) >= MAX_PER_DEVICE
+                || (gaps.nodes.len() >= MAX_GAPS && !gaps.forget_one())
+            {
                 debug!(room_id = %room.id, "Too many missing epochs; one more is not looked for");
                 continue;
             }
@@ -215,15 +217,16 @@ impl MlsMachine {
         gaps.nodes.retain(|node, _| !closed.contains(node));
         gaps.requests.retain(|request| now.saturating_sub(request.at) <= ANSWER_AGE);
         gaps.relayed.retain(|_, time| now.saturating_sub(*time) <= RELAYED_AGE);
-        let is_open = |gap: &Gap| gap.needed && !gap.searched;
+        let is_unsearched = |gap: &Gap| gap.needed && !gap.searched;
         if gaps.walk.is_some() {
-            if !gaps.nodes.values().any(is_open) {
+            if !gaps.nodes.values().any(is_unsearched) {
                 gaps.walk = None;
             }
         } else if room.group.entered().next().is_some() {
             let transient = self.transient();
             let is_fetched = |hint: &OwnedEventId| transient.is_asked_for(hint);
-            let is_due = |gap: &Gap| is_open(gap) && !gap.hint.as_ref().is_some_and(is_fetched);
+            let is_due =
+                |gap: &Gap| is_unsearched(gap) && !gap.hint.as_ref().is_some_and(is_fetched);
             if gaps.nodes.values().any(is_due) {
                 gaps.walk = Some(super::backfill::begin());
             }

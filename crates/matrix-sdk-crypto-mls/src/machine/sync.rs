@@ -1,6 +1,6 @@
 //! What a sync response brings, beside the rooms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ruma::{
     OneTimeKeyAlgorithm, OwnedUserId, UInt,
@@ -27,7 +27,11 @@ const MAX_TO_DEVICE: usize = 65_536;
 /// At most this many Welcomes are held for one room.
 const MAX_HELD_WELCOMES: usize = 32;
 
-/// At most this many requests for commits, and answers, are looked at with one sync.
+/// Requests for commits, and their answers.
+const QUESTIONS: [&str; 2] =
+    [ToDeviceCommitRequestEventContent::TYPE, ToDeviceGraphEventContent::TYPE];
+
+/// At most this many of them are looked at with one sync, the last ones.
 const MAX_QUESTIONS: usize = 100;
 
 /// The parts of a sync response that the machine wants, as `OlmMachine` does.
@@ -69,7 +73,7 @@ impl MlsMachine {
             self.inner.devices.note_change();
         }
         let mut rooms = BTreeSet::new();
-        let mut questions = 0;
+        let mut questions = VecDeque::new();
         for event in changes.to_device_events {
             let Some(head) = read_head(event) else { continue };
             if let Some(content) = head.content_of(ToDeviceWelcomeEventContent::TYPE) {
@@ -77,13 +81,18 @@ impl MlsMachine {
                 if again!(self.hold(&welcome))? {
                     rooms.insert(welcome.content.room_id);
                 }
-            } else if questions == MAX_QUESTIONS {
-                continue;
-            } else if let Some(content) = head.content_of(ToDeviceCommitRequestEventContent::TYPE) {
-                questions += 1;
+            } else if QUESTIONS.contains(&head.event_type.as_str()) {
+                questions.push_back(head);
+            }
+            if questions.len() > MAX_QUESTIONS {
+                // Who asks again has more use for an answer.
+                questions.pop_front();
+            }
+        }
+        for head in questions {
+            if let Some(content) = head.content_of(ToDeviceCommitRequestEventContent::TYPE) {
                 self.take_commit_request(&head.sender, &content).await?;
             } else if let Some(content) = head.content_of(ToDeviceGraphEventContent::TYPE) {
-                questions += 1;
                 self.take_graph(&head.sender, &content).await?;
             }
         }

@@ -69,6 +69,16 @@ pub struct GraphRequest {
     pub answered: bool,
 }
 
+impl Gap {
+    /// How often other devices are asked for an epoch.
+    pub(crate) const MAX_TRIES: u8 = 5;
+
+    /// Whether it is still looked for.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.needed && self.tries < Self::MAX_TRIES
+    }
+}
+
 impl Gaps {
     /// Whether there is nothing to do or to remember.
     pub fn is_empty(&self) -> bool {
@@ -79,7 +89,14 @@ impl Gaps {
     pub(crate) fn named_by(&self, user: &UserId, device: Option<&OwnedDeviceId>) -> usize {
         self.nodes
             .values()
-            .filter(|gap| gap.named_by == user && gap.device.as_ref() == device)
+            .filter(|gap| gap.is_open() && gap.named_by == user && gap.device.as_ref() == device)
             .count()
+    }
+
+    /// Forgets the oldest of those that nothing more is done about. Whether there was one.
+    pub(crate) fn forget_one(&mut self) -> bool {
+        let closed = self.nodes.iter().filter(|(_, gap)| !gap.is_open());
+        let oldest = closed.min_by_key(|(_, gap)| gap.since).map(|(node, _)| *node);
+        oldest.is_some_and(|oldest| self.nodes.remove(&oldest).is_some())
     }
 }
