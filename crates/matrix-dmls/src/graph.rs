@@ -6,6 +6,7 @@
 //! bounded by memory only.
 
 mod choice;
+mod connection;
 mod retention;
 mod rosters;
 mod rule;

@@ -5,6 +5,7 @@
 //! stored, has not happened. One operation at a time: of two whose changes were made from the same
 //! state, the later one stored would undo the puncture of the other.
 
+mod absorb;
 mod anchor;
 mod changes;
 mod choice;
@@ -29,6 +30,7 @@ mod tests;
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::{
+    absorb::{MAX_PASSED_ON, PassedOn},
     changes::{GraphEntry, GroupChanges},
     commit::CommitPlan,
     entrance::PublicParts,

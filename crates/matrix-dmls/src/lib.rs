@@ -36,9 +36,9 @@ pub use crate::{
     graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
     group::{
         CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
-        LocalMember, MAX_RETAINED_STATES, NewNode, NodeState, Objection, OwnKeyPackage,
-        PendingCommit, PublicParts, PublicState, Received, Repair, SeenBecause, WelcomeParts,
-        new_key_package,
+        LocalMember, MAX_PASSED_ON, MAX_RETAINED_STATES, NewNode, NodeState, Objection,
+        OwnKeyPackage, PassedOn, PendingCommit, PublicParts, PublicState, Received, Repair,
+        SeenBecause, WelcomeParts, new_key_package,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,
@@ -59,6 +59,7 @@ pub use crate::{
         key_package::{KeyPackage, KeyPackageError, MAX_KEY_PACKAGE_BYTES, key_package_ref},
         leaf_node::{LeafError, LeafNode, LeafNodeSource},
         proposal::{CommitProposal, MAX_LEAVES},
+        ratchet_tree::ratchet_tree_hash,
         transcript::{confirmed_transcript_hash, interim_transcript_hash},
         welcome::{MAX_WELCOME_BYTES, Welcome},
     },

@@ -8,8 +8,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::well_formed::check_entrance;
 pub use self::well_formed::{IllFormed, ParentView, check_founding, check_well_formed};
-pub(crate) use self::well_formed::{check_addition, check_entrance};
 use crate::{
     extension::GroupExtension,
     ids::{HASH_LENGTH, NodeId},

@@ -1,5 +1,9 @@
 //! What the machine knows of a room, beside its group.
 
+mod gaps;
+mod left_behind;
+mod standing;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{Device, NodeId};
@@ -9,10 +13,8 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-mod left_behind;
-mod standing;
-
 pub use self::{
+    gaps::{Gap, Gaps, GraphRequest, Walk},
     left_behind::{Behind, HeldJoinRequest},
     standing::Standing,
 };
@@ -75,6 +77,9 @@ pub struct RoomView {
     /// When we have last let a device in that had asked, in milliseconds since 1970.
     #[serde(default)]
     pub let_in: BTreeMap<String, u64>,
+    /// What is missing of the room's graph.
+    #[serde(default)]
+    pub gaps: Gaps,
 }
 
 /// Who may send an event type: the one that says which group is the room's, and where the choice

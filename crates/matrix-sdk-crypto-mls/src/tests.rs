@@ -1,6 +1,7 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
 mod anchor;
+mod asked;
 mod attacks;
 mod branches;
 mod cache;
@@ -15,6 +16,8 @@ mod join_requests;
 mod left_behind;
 mod membership;
 mod messages;
+mod missing;
+mod newcomers;
 mod processes;
 mod random;
 mod replaced;

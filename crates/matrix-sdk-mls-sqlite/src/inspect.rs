@@ -126,6 +126,8 @@ const fn kind(kind: &OutboxRequestKind) -> &'static str {
         OutboxRequestKind::Welcome { .. } => "welcome",
         OutboxRequestKind::JoinRequest { .. } => "join request",
         OutboxRequestKind::Group { .. } => "group",
+        OutboxRequestKind::Relay { .. } => "relay",
+        OutboxRequestKind::ToDevice { .. } => "to-device",
         _ => "other",
     }
 }

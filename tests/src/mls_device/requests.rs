@@ -49,6 +49,7 @@ impl MlsDevice {
             AnyOutgoingRequest::RoomMessage(request) => self.deliver(id, request).await,
             AnyOutgoingRequest::RoomState(request) => self.deliver(id, request).await,
             AnyOutgoingRequest::RoomEvent(request) => self.deliver(id, request).await,
+            AnyOutgoingRequest::RoomMessages(request) => self.deliver(id, request).await,
             _ => Err(DriverError::UnknownRequest),
         }
     }

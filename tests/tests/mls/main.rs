@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod left_behind;
 mod membership;
+mod missing;
 mod other_clients;
 mod removal;
 mod restart;

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod branches;
+mod connection;
 mod nodes;
 mod properties;
 pub(crate) mod random;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::MalformedError,
     ids::KeyPackageRef,
-    record::check_addition,
+    record::check_entrance,
     roster::Roster,
     schedule::{Operation, Provider},
     wire::{
@@ -120,7 +120,7 @@ pub(super) fn join(
         .group_context()
         .tls_serialize_detached()
         .map_err(GroupError::openmls)?;
-    let record = check_addition(commit, parts.parent_context, room_id.as_bytes(), &roster)?;
+    let record = check_entrance(commit, parts.parent_context, room_id.as_bytes(), &roster)?;
     if record.extension != GroupContext::parse(&context)?.extension
         || !adds_as_in(commit, &roster, &parts.key_package.reference)
     {

@@ -1,5 +1,6 @@
 //! The verbs together: several devices, one room, no server.
 
+mod absorb;
 mod anchor;
 mod attacks;
 mod branches;

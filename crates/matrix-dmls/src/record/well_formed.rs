@@ -185,39 +185,13 @@ pub fn check_founding(
     Ok((record, roster))
 }
 
-/// Checks a commit as far as one can whom it adds: without the parent's roster, with that of the
-/// epoch that it makes. The record lacks the changes, and its author is as the new tree has it.
+/// Checks a commit as far as one can who does not know its parent: without the parent's roster, with
+/// that of the epoch that it makes. The record lacks the changes, and its author is as the new tree
+/// has it.
 ///
 /// An author that changes its signature key by the commit's path does not pass: nobody but those who
-/// know the parent can tell under which key it was signed.
-///
-/// # Errors
-///
-/// What is wrong with the commit, or with the context beside it: see [`IllFormed`].
-pub(crate) fn check_addition(
-    commit: &CommitMessage,
-    parent_context: &[u8],
-    group_id: &[u8],
-    roster: &Roster,
-) -> Result<CommitRecord, IllFormed> {
-    let context = check_context(commit, parent_context, group_id)?;
-    let CommitSender::Member(leaf) = commit.sender() else { return Err(IllFormed::Author) };
-    let author = find_author(commit, roster)?;
-    require(
-        commit.is_signed_by(&author.member.signature_key, context.as_bytes()),
-        IllFormed::Signature,
-    )?;
-    let changes = Changes::of(commit);
-    check_member_shape(commit, &changes, leaf)?;
-    check_path(commit.path(), &context, &author, &[])?;
-    check_unique(roster)?;
-    let extension = new_extension(&changes, &context)?;
-    record(commit, &context, extension, author)
-}
-
-/// Checks a commit as far as one can who was not there before and knows the roster of the epoch that
-/// it makes, a member's as [`check_addition`]; of an external one, whether its parent's roster
-/// allowed it stays open.
+/// know the parent can tell under which key it was signed. Whether the parent's roster allowed an
+/// external commit stays open.
 ///
 /// # Errors
 ///
@@ -228,9 +202,6 @@ pub(crate) fn check_entrance(
     group_id: &[u8],
     roster: &Roster,
 ) -> Result<CommitRecord, IllFormed> {
-    if commit.sender() != CommitSender::NewMember {
-        return check_addition(commit, parent_context, group_id, roster);
-    }
     let context = check_context(commit, parent_context, group_id)?;
     let author = find_author(commit, roster)?;
     require(
@@ -238,12 +209,22 @@ pub(crate) fn check_entrance(
         IllFormed::Signature,
     )?;
     let changes = Changes::of(commit);
-    require(changes.has_external_init, IllFormed::ExternalInit)?;
-    require(changes.adds.is_empty() && changes.extensions.is_none(), IllFormed::ExternalProposal)?;
-    require(changes.removes.len() <= 1, IllFormed::ExternalRemove)?;
-    let leaf = roster.iter().find(|(_, member)| **member == author.member).map(|(leaf, _)| leaf);
-    let joined = (leaf.ok_or(IllFormed::Author)?, Arc::clone(&author.member));
-    check_path(commit.path(), &context, &author, &[joined])?;
+    let joined: Vec<_> = match author.leaf {
+        Some(leaf) => {
+            check_member_shape(commit, &changes, leaf)?;
+            Vec::new()
+        }
+        None => {
+            require(changes.has_external_init, IllFormed::ExternalInit)?;
+            let adds_nothing = changes.adds.is_empty() && changes.extensions.is_none();
+            require(adds_nothing, IllFormed::ExternalProposal)?;
+            require(changes.removes.len() <= 1, IllFormed::ExternalRemove)?;
+            let is_joiner = |(_, member): &(u32, &Arc<Member>)| **member == author.member;
+            let (leaf, member) = roster.iter().find(is_joiner).ok_or(IllFormed::Author)?;
+            vec![(leaf, Arc::clone(member))]
+        }
+    };
+    check_path(commit.path(), &context, &author, &joined)?;
     check_unique(roster)?;
     let extension = new_extension(&changes, &context)?;
     record(commit, &context, extension, author)

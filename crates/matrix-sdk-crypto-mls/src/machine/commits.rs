@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use matrix_dmls::{
-    CommitPlan, CommitRecord, GroupChanges, GroupError, NodeId, PendingCommit, Welcome,
+    CommitPlan, CommitRecord, GroupChanges, GroupError, MAX_RESOLVES, NodeId, PendingCommit,
+    Welcome,
 };
 use ruma::{OwnedEventId, TransactionId, UserId};
 use tracing::debug;
@@ -19,7 +20,8 @@ use crate::{
     store::{Changes, OutboxRequest, OutboxRequestKind, StoredCommit, WelcomeRecipient},
     trust,
     types::events::{
-        CommitEventContent, GroupEventContent, SharedWelcome, ToDeviceWelcomeEventContent,
+        CommitEventContent, GraphContent, GroupEventContent, SharedWelcome,
+        ToDeviceWelcomeEventContent,
     },
 };
 
@@ -47,6 +49,9 @@ impl MlsMachine {
             let mut plan = plan.clone();
             plan.remove.extend(additions.iter().filter_map(|addition| addition.replaces));
             plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
+            if let Some(parent) = parent {
+                plan.resolves = self.other_tips(room, parent, MAX_RESOLVES);
+            }
             let (local, extension) = (self.inner.local.clone(), self.new_extension());
             let made = heavy(&room.group, move |group| match parent {
                 Some(parent) => group.commit(parent, &local, plan),
@@ -189,7 +194,14 @@ impl MlsMachine {
                 recipients = whom;
             }
         }
-        for messages in welcomes(room, &pending, &event_id, &recipients)? {
+        let graph = match record.parent {
+            Some(parent) if !recipients.is_empty() => {
+                let left = MAX_CONTENT.saturating_sub(welcome_size(&pending)?);
+                self.graph_for_newcomers(room, parent, left).await?
+            }
+            _ => None,
+        };
+        for messages in welcomes(room, &pending, graph, &event_id, &recipients)? {
             self.put_into_outbox(room, &mut changes, OutboxRequestKind::Welcome { messages });
         }
         let mut view =
@@ -283,14 +295,18 @@ fn recipients_of(pending: &PendingCommit) -> Result<Vec<WelcomeRecipient>, MlsEr
 fn welcomes(
     room: &Room,
     pending: &PendingCommit,
+    graph: Option<GraphContent>,
     event_id: &OwnedEventId,
     recipients: &[WelcomeRecipient],
 ) -> Result<Vec<Vec<(ruma::OwnedUserId, ruma::OwnedDeviceId, ToDeviceWelcomeEventContent)>>, MlsError>
 {
     let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
     let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
-    let shared = SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
-    let per_request = (MAX_TO_DEVICE_REQUEST / welcome_size(pending)?.max(1)).max(1);
+    let mut shared =
+        SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
+    let size = welcome_size(pending)? + serde_json::to_vec(&graph)?.len();
+    shared.graph = graph;
+    let per_request = (MAX_TO_DEVICE_REQUEST / size.max(1)).max(1);
     let messages: Vec<_> = recipients
         .iter()
         .filter_map(|recipient| {

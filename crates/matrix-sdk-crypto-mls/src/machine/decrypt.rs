@@ -13,7 +13,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 use tracing::instrument;
 
-use super::{MlsMachine, Room, again::again, room_events::EventHead};
+use super::{
+    MlsMachine, Room,
+    again::again,
+    gaps::{Naming, WINDOW},
+    room_events::EventHead,
+};
 use crate::{
     error::{DecryptionError, MlsError},
     store::{BoundMessage, MessageKey},
@@ -111,8 +116,16 @@ impl MlsMachine {
                 let reason = self.why_no_key(room, node);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
-                    if let Some(epoch_event) = &content.epoch_event {
-                        self.fetch_when_joined(room, epoch_event);
+                    if !self.is_older(head.sent_at(), WINDOW) {
+                        let naming = Naming {
+                            user: &head.sender,
+                            device: None,
+                            hint: content.epoch_event.as_deref(),
+                            hops: 0,
+                            needed: true,
+                        };
+                        self.look_for(room, node, naming).await?;
+                        self.mind_gaps(room).await?;
                     }
                 }
                 return Err(reason);
@@ -132,6 +145,8 @@ impl MlsMachine {
         let event =
             in_the_clear(event.json().get(), room_id, &plaintext, content.relates_to.as_deref())
                 .map_err(MlsError::from)?;
+        let naming = Naming::by_device(&head.sender, message.sender.device());
+        self.look_at_tips(room, message.aad.tips(), naming, head.sent_at()).await?;
         Ok(DecryptedRoomEvent { event, encryption_info })
     }
 

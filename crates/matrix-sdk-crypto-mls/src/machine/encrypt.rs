@@ -1,6 +1,6 @@
 //! Sending messages.
 
-use matrix_dmls::{ALGORITHM, NodeId};
+use matrix_dmls::{ALGORITHM, MessageAad, NodeId};
 use ruma::{
     RoomId,
     events::{AnyMessageLikeEventContent, MessageLikeEventContent},
@@ -16,9 +16,6 @@ use crate::{error::MlsError, types::events::MlsEncryptedEventContent};
 /// The largest content that is encrypted, in bytes: with base64 and what the server adds, the event
 /// stays below 65,536.
 const MAX_PLAINTEXT: usize = 40 * 1024;
-
-/// At most this many other tips are named in a message (protocol §2).
-const MAX_TIPS: usize = 8;
 
 /// An encrypted message, to be sent as an `m.room.encrypted` event.
 #[derive(Clone, Debug)]
@@ -112,7 +109,7 @@ impl MlsMachine {
             },
         };
         let generation = self.take_generation(room, node).await?;
-        let tips = room.group.graph().tips().filter(|tip| *tip != node).take(MAX_TIPS).collect();
+        let tips = self.other_tips(room, node, MessageAad::MAX_TIPS);
         let ciphertext =
             room.group.encrypt(node, &self.inner.local, generation, tips, plaintext)?;
         let mut content = MlsEncryptedEventContent::new(ciphertext, node);

@@ -106,6 +106,8 @@ impl MlsMachine {
         if room.view.downgraded {
             return Err(MlsError::Downgraded(room.id.clone()));
         }
+        // What was missing before a restart is looked for again.
+        self.mind_gaps(room).await?;
         // One commit at a time: while the fate of one is open, no second is made beside it.
         room.settled = None;
         if self.commit_request(&room.id, None).await?.is_some() {
@@ -171,14 +173,11 @@ impl MlsMachine {
             }
             return Ok(Readiness::Ready { node, without_mls });
         }
-        let graph = room.group.graph();
-        let resolves = graph.tips().filter(|tip| *tip != node);
         // Keys that we have given up on another branch are not to live on here.
-        let lost = graph.has_lost_update(&node, self.inner.local.device());
+        let lost = room.group.graph().has_lost_update(&node, self.inner.local.device());
         let plan = CommitPlan {
             remove: difference.remove,
             update: difference.update || lost,
-            resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),
             ..CommitPlan::default()
         };
         let mut additions = difference.add;

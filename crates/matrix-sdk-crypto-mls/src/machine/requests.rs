@@ -17,7 +17,7 @@ use ruma::{
     to_device::DeviceIdOrAllDevices,
 };
 use serde::Serialize;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 use tracing::{instrument, warn};
 
 use super::{
@@ -75,6 +75,11 @@ pub(super) struct Transient {
     pub(super) anchors: BTreeMap<OwnedRoomId, super::anchor::Turn>,
     /// When we are to try to get into a room, or to let others in, in milliseconds since 1970.
     pub(super) returns: BTreeMap<OwnedRoomId, u64>,
+    /// The pages of rooms' histories that are being asked for.
+    pub(super) pages: BTreeMap<OwnedRoomId, super::backfill::Page>,
+    /// When something is due about what is missing in a room, in milliseconds since 1970.
+    pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
+    pub(super) answered: super::commit_requests::Answered,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
@@ -183,9 +188,15 @@ impl Transient {
         }
     }
 
+    /// Whether an event is being asked for.
+    pub(super) fn is_asked_for(&self, event_id: &ruma::EventId) -> bool {
+        self.fetches.get(event_id).is_some_and(|fetch| !fetch.resting)
+    }
+
     /// Whether an event of the room is being asked for.
     pub(super) fn is_fetching(&self, room_id: &ruma::RoomId) -> bool {
-        self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
+        self.pages.contains_key(room_id)
+            || self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
     }
 
     /// Orders requests as they were made, also those of one millisecond.
@@ -205,13 +216,12 @@ impl MlsMachine {
     /// When a store fails.
     #[instrument(skip_all)]
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
-        self.stand_up().await?;
-        self.move_anchors().await?;
-        self.come_back().await?;
+        self.do_what_is_due().await?;
         let mut requests = Vec::new();
         requests.extend(again!(self.key_package_upload())?);
         let outbox = self.inner.store.outbox().await?;
         requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
+        requests.extend(self.page_requests());
         let mut transient = self.transient();
         requests.extend(transient.claims.iter().map(|(room_id, claim)| {
             let mut keys = BTreeMap::new();
@@ -266,7 +276,10 @@ impl MlsMachine {
                 let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
                 self.receive_fetched(&found.0, &response.event).await?;
                 self.transient().fetches.remove(&found.1);
-                Ok(())
+                self.mind_gaps_of(&found.0).await
+            }
+            AnyIncomingResponse::RoomMessages(response) => {
+                self.receive_page(request_id, response).await
             }
             AnyIncomingResponse::RoomMessage(response) => {
                 let request = match self.outbox_request(request_id).await {
@@ -274,8 +287,10 @@ impl MlsMachine {
                     Err(MlsError::UnknownRequest) => return Ok(()),
                     request => request?,
                 };
-                let OutboxRequestKind::Commit { node, .. } = request.kind else {
-                    return Err(MlsError::WrongResponse);
+                let node = match request.kind {
+                    OutboxRequestKind::Commit { node, .. } => node,
+                    OutboxRequestKind::Relay { .. } => return self.forget(request_id).await,
+                    _ => return Err(MlsError::WrongResponse),
                 };
                 again!(async {
                     let mut guard = self.lock_room(&request.room_id).await?;
@@ -283,15 +298,16 @@ impl MlsMachine {
                     self.accepted(room, node, response.event_id.clone()).await?;
                     // Others may have been faster than this answer and have gone on from here.
                     self.take_waiting(room, node).await?;
-                    self.plan_to_stand_up(room).await?;
-                    self.plan_returns(room).await
+                    self.look_ahead(room).await
                 })
             }
             AnyIncomingResponse::ToDevice(_) => {
                 let request = self.outbox_request(request_id).await?;
                 if !matches!(
                     request.kind,
-                    OutboxRequestKind::Welcome { .. } | OutboxRequestKind::JoinRequest { .. }
+                    OutboxRequestKind::Welcome { .. }
+                        | OutboxRequestKind::JoinRequest { .. }
+                        | OutboxRequestKind::ToDevice { .. }
                 ) {
                     return Err(MlsError::WrongResponse);
                 }
@@ -321,7 +337,10 @@ impl MlsMachine {
         request_id: &TransactionId,
         failure: RequestFailure,
     ) -> Result<(), MlsError> {
-        if let Some((_, event_id)) = self.find_fetch(request_id) {
+        if let Some(room_id) = self.find_page(request_id) {
+            return self.page_failed(&room_id).await;
+        }
+        if let Some((room_id, event_id)) = self.find_fetch(request_id) {
             let now = self.now();
             if let Some(fetch) = self.transient().fetches.get_mut(&event_id)
                 && failure == RequestFailure::Refused
@@ -331,7 +350,7 @@ impl MlsMachine {
                 fetch.resting = true;
                 fetch.rests_until = now.saturating_add(pause.min(MAX_FETCH_PAUSE));
             }
-            return Ok(());
+            return self.mind_gaps_of(&room_id).await;
         }
         if failure == RequestFailure::Unknown {
             return Ok(());
@@ -361,7 +380,7 @@ impl MlsMachine {
         let request = self.outbox_request(request_id).await?;
         let OutboxRequestKind::Commit { node, .. } = request.kind else {
             // Others can still let the recipients in, and name the group.
-            warn!(?request.room_id, "The server refuses a to-device message or a group state");
+            warn!(?request.room_id, "The server refuses something that others can do too");
             return self.forget(request_id).await;
         };
         again!(async {
@@ -374,7 +393,7 @@ impl MlsMachine {
             // Its state stays as long as its parent's: a server can lie about the refusal.
             changes.room(&request.room_id).view = Some(view);
             self.save(room, changes).await?;
-            self.plan_returns(room).await
+            self.look_ahead(room).await
         })?;
         self.notify(Notice::CommitRefused { room_id: request.room_id, node });
         Ok(())
@@ -506,6 +525,29 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
         }
         OutboxRequestKind::JoinRequest { messages } => {
             to_devices::<ToDeviceJoinRequestEventContent>(id.clone(), messages)?
+        }
+        OutboxRequestKind::Relay { content, .. } => {
+            let content: Raw<AnyMessageLikeEventContent> = raw(&content)?;
+            AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
+                room_id.clone(),
+                id.clone(),
+                CommitEventContent::TYPE.into(),
+                content,
+            ))
+        }
+        OutboxRequestKind::ToDevice { event_type, messages } => {
+            let mut all = send_event_to_device::v3::Messages::new();
+            for (user_id, device_id, content) in messages {
+                let content = Raw::from_json(RawValue::from_string(content)?);
+                all.entry(user_id)
+                    .or_default()
+                    .insert(DeviceIdOrAllDevices::DeviceId(device_id), content);
+            }
+            AnyOutgoingRequest::ToDevice(send_event_to_device::v3::Request::new_raw(
+                event_type.into(),
+                id.clone(),
+                all,
+            ))
         }
         OutboxRequestKind::Group { content } => {
             let content: Raw<AnyStateEventContent> = raw(&content)?;

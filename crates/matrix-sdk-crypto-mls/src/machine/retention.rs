@@ -3,7 +3,7 @@
 //! Every room is looked at when it is synced and some time has passed, the others by turns: a few
 //! with each sync, so that no sync takes long.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use matrix_dmls::{GroupChanges, NodeId};
 use ruma::{OwnedRoomId, RoomId};
@@ -121,13 +121,22 @@ impl MlsMachine {
         let mut group = room.group.erase_due(now, |node| room.commit_times.get(node).copied());
         group.extend(self.orphaned(room, &group).await?);
         let graph = room.group.graph();
+        // What newcomers need to choose as the others do: the branches to young tips, from where they
+        // part (protocol §6).
+        let mut ends: Vec<_> = room.group.chosen_tip().into_iter().collect();
+        ends.extend(
+            ends.first()
+                .copied()
+                .map_or_else(Vec::new, |chosen| self.other_tips(room, chosen, usize::MAX)),
+        );
+        let branches: HashSet<_> = graph.branches_to(&ends).into_iter().collect();
         // That of a tip is named in every message, however old it is.
         let commits: Vec<_> = room
             .commit_times
             .iter()
             .filter(|(_, time)| now.saturating_sub(**time) >= COMMIT_AGE)
             .map(|(node, _)| *node)
-            .filter(|node| graph.children(node).next().is_some())
+            .filter(|node| graph.children(node).next().is_some() && !branches.contains(node))
             .collect();
         if group.is_empty() && commits.is_empty() {
             return Ok(());
@@ -175,11 +184,7 @@ impl MlsMachine {
         let Some(room) = guard.as_mut() else { return Ok(()) };
         self.erase_due(room).await?;
         // After a start it is not known any more when it is our turn to do something.
-        if room.view.mls_since.is_some() {
-            self.plan_to_stand_up(room).await?;
-            self.plan_to_move_anchor(room);
-        }
-        self.plan_returns(room).await
+        self.look_ahead(room).await
     }
 
     /// Events that have waited too long; the application is told of the messages.

@@ -6,7 +6,7 @@ use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
 };
 use ruma::{
-    EventId, OwnedEventId, OwnedUserId, RoomId,
+    OwnedEventId, OwnedUserId, RoomId,
     events::{
         AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent, StaticEventContent,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -17,7 +17,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
-use super::{MlsMachine, Room, again::again, heavy::heavy};
+use super::{
+    MlsMachine, Room,
+    again::again,
+    gaps::{Naming, WINDOW, user_of},
+    heavy::heavy,
+};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -52,6 +57,19 @@ pub(super) struct EventHead {
     pub(super) content: Box<RawValue>,
     #[serde(default)]
     pub(super) origin_server_ts: Option<Value>,
+    /// Of redactions in older room versions.
+    #[serde(default)]
+    pub(super) redacts: Option<Value>,
+    /// Of a commit that somebody has passed on.
+    #[serde(skip)]
+    pub(super) given: Option<Given>,
+}
+
+/// A commit that did not come from the room: there is no sender to be compared with its author.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    /// When it came to be known, in milliseconds since 1970.
+    pub(super) received_at: u64,
 }
 
 impl EventHead {
@@ -60,8 +78,26 @@ impl EventHead {
         if json.len() > MAX_EVENT { None } else { serde_json::from_str(json).ok() }
     }
 
-    fn content<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(super) fn content<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(self.content.get()).ok()
+    }
+
+    /// When it was sent, by its server's clock, in milliseconds since 1970.
+    pub(super) fn sent_at(&self) -> Option<u64> {
+        let given = self.given.map(|given| given.received_at);
+        given.or_else(|| self.origin_server_ts.as_ref()?.as_u64())
+    }
+
+    /// The event that a redaction redacts.
+    pub(super) fn redacts(&self) -> Option<String> {
+        let content: Option<RedactionContent> = self.content();
+        let redacts = content.and_then(|content| content.redacts).or_else(|| self.redacts.clone());
+        redacts?.as_str().map(ToOwned::to_owned)
+    }
+
+    /// Whether the sender may post a commit, see [`may_post`].
+    fn may_post(&self, room: &Room, record: &CommitRecord, relay: bool) -> bool {
+        self.given.is_some() || may_post(room, record, &self.sender, relay)
     }
 }
 
@@ -75,6 +111,11 @@ struct MemberContent {
 #[derive(Deserialize)]
 struct VisibilityContent {
     history_visibility: HistoryVisibility,
+}
+
+#[derive(Deserialize)]
+struct RedactionContent {
+    redacts: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -193,14 +234,14 @@ impl MlsMachine {
         for head in timeline {
             if head.event_type == COMMIT && head.state_key.is_none() {
                 self.receive_commit(room, head).await?;
+            } else if head.event_type == "m.room.redaction" {
+                self.note_redaction(room, head).await?;
             }
         }
         if room.view.mls_since.is_some() {
             self.try_to_join(room).await?;
             self.connect(room).await?;
-            self.plan_to_stand_up(room).await?;
-            self.plan_to_move_anchor(room);
-            self.plan_returns(room).await?;
+            self.look_ahead(room).await?;
         }
         self.erase_due(room).await
     }
@@ -246,10 +287,7 @@ impl MlsMachine {
             self.track_members(room).await?;
         }
         self.try_to_join(room).await?;
-        if room.view.mls_since.is_some() {
-            self.plan_to_stand_up(room).await?;
-        }
-        self.plan_returns(room).await
+        self.look_ahead(room).await
     }
 
     pub(super) async fn track_members(&self, room: &Room) -> Result<(), MlsError> {
@@ -271,8 +309,7 @@ impl MlsMachine {
                 self.receive_commit(room, &head).await?;
             }
             self.try_to_join(room).await?;
-            self.plan_to_stand_up(room).await?;
-            self.plan_returns(room).await
+            self.look_ahead(room).await
         })
     }
 
@@ -297,9 +334,10 @@ impl MlsMachine {
         event_id: &OwnedEventId,
         head: &EventHead,
     ) -> Result<Option<NodeId>, MlsError> {
+        let room_id = room.id.clone();
         let drop = |reason: String| {
             self.notify(Notice::CommitDropped {
-                room_id: room.id.clone(),
+                room_id: room_id.clone(),
                 event_id: event_id.clone(),
                 reason,
             });
@@ -326,15 +364,30 @@ impl MlsMachine {
             event_id: event_id.clone(),
             sender: head.sender.clone(),
             content: content.clone(),
-            received_at: self.now(),
+            received_at: head.given.map_or_else(|| self.now(), |given| given.received_at),
         };
+        let is_relayed = content.relay && head.given.is_none();
+        if is_relayed
+            && room.group.graph().contains(&node)
+            && room.view.is_joined(head.sender.as_str())
+        {
+            self.note_relay(room, node).await?;
+        }
         let mut changes = Changes::default();
-        // The first copy is kept, unless a Welcome that waits names another.
+        // The first copy is kept, unless a Welcome that waits names another, or this is the author's
+        // and that was none.
         let held = self.inner.store.held_welcomes(&room.id).await?;
         let named = held.iter().any(|welcome| {
             welcome.content.epoch == node && welcome.content.epoch_event == *event_id
         });
-        let known_event = !named && room.commit_events.contains_key(&node);
+        let known_event = !named
+            && match room.commit_events.get(&node) {
+                Some(known) if !content.relay && known != event_id => {
+                    let known = self.inner.store.commit(&room.id, &node).await?;
+                    known.is_some_and(|known| !known.content.relay)
+                }
+                known => known.is_some(),
+            };
         let (bytes, parent_context) = (commit.0.clone(), content.parent_context.0.clone());
         let received =
             heavy(&room.group, move |group| group.receive(&bytes, &parent_context)).await;
@@ -349,7 +402,7 @@ impl MlsMachine {
             Ok(Received::Own(_)) => {
                 let pending = room.group.pending_commit(&node);
                 if pending.is_some_and(|pending| {
-                    !may_post(room, &pending.node.record, &head.sender, content.relay)
+                    !head.may_post(room, &pending.node.record, content.relay)
                 }) {
                     return drop("sent by another user than its author".to_owned());
                 }
@@ -359,7 +412,7 @@ impl MlsMachine {
             Ok(Received::Entered(_, group)) => {
                 let Some(entry) = group.records.get(&node) else { return Ok(None) };
                 let record = std::sync::Arc::clone(&entry.record);
-                if !may_post(room, &record, &head.sender, content.relay) {
+                if !head.may_post(room, &record, content.relay) {
                     return drop("sent by another user than its author".to_owned());
                 }
                 let room_changes = changes.room(&room.id);
@@ -368,12 +421,13 @@ impl MlsMachine {
                 room_changes.view = self.with_verdicts(room, &record).await?;
                 self.save(room, changes).await?;
                 self.report_entered(room, &record);
+                self.look_at_resolved(room, &record, head).await?;
                 Ok(Some(node))
             }
             Ok(Received::Seen(_, because, group)) => {
                 let record = group.records.get(&node).map(|entry| &entry.record);
                 if let Some(record) = record
-                    && !may_post(room, record, &head.sender, content.relay)
+                    && !head.may_post(room, record, content.relay)
                 {
                     return drop("sent by another user than its author".to_owned());
                 }
@@ -387,12 +441,13 @@ impl MlsMachine {
                 self.save(room, changes).await?;
                 if let Some(record) = record {
                     self.report_seen(room, &record, &because);
+                    self.look_at_resolved(room, &record, head).await?;
                 }
                 Ok(new.then_some(node))
             }
             Ok(Received::Completed(_, group)) => {
                 let record = group.records.get(&node).map(|entry| &entry.record);
-                if record.is_some_and(|r| !may_post(room, r, &head.sender, content.relay)) {
+                if record.is_some_and(|record| !head.may_post(room, record, content.relay)) {
                     return drop("sent by another user than its author".to_owned());
                 }
                 changes.room(&room.id).group = *group;
@@ -402,13 +457,14 @@ impl MlsMachine {
             Ok(_) => Ok(None),
             Err(matrix_dmls::GroupError::UnknownParent(parent)) => {
                 self.queue(room, event_id, parent, head).await?;
-                if let Some(parent_event) = &content.parent_event {
-                    self.fetch_when_joined(room, parent_event);
-                }
                 // A Welcome may be waiting for just this commit.
                 if !known_event {
                     changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
+                }
+                if !self.is_older(head.sent_at(), WINDOW) {
+                    let hint = content.parent_event.as_deref();
+                    self.look_for_parent(room, &node, parent, &head.sender, hint).await?;
                 }
                 Ok(None)
             }
@@ -416,15 +472,17 @@ impl MlsMachine {
         }
     }
 
-    /// Asks for a commit that somebody has named: as soon as we are in the group, since before that
-    /// nothing could be done with it.
-    pub(super) fn fetch_when_joined(&self, room: &Room, event_id: &EventId) {
-        let mut transient = self.transient();
-        if room.group.entered().next().is_some() {
-            transient.fetch(&room.id, event_id, self.now());
-        } else {
-            transient.fetch_later(&room.id, event_id);
-        }
+    /// Looks at the losing tips that a commit's author knew.
+    async fn look_at_resolved(
+        &self,
+        room: &mut Room,
+        record: &CommitRecord,
+        head: &EventHead,
+    ) -> Result<(), MlsError> {
+        let author = record.author.member.device();
+        let Some(user) = user_of(author) else { return Ok(()) };
+        let naming = Naming::by_device(&user, author);
+        self.look_at_tips(room, &record.resolves, naming, head.sent_at()).await
     }
 
     /// Keeps an event until an epoch is known.
@@ -553,6 +611,8 @@ impl MlsMachine {
             state_key: None,
             content: serde_json::value::to_raw_value(&stored.content)?,
             origin_server_ts: None,
+            redacts: None,
+            given: None,
         }))
     }
 

@@ -60,18 +60,6 @@ impl Agenda {
 }
 
 impl MlsMachine {
-    /// When [`MlsMachine::outgoing_requests`] has something to send although nothing has come from the
-    /// server, in milliseconds since 1970: call it then. `None` if there is no such time. It changes
-    /// with everything that the machine is given.
-    ///
-    /// A machine whose application never looks at this is as safe itself, and of less help to the room.
-    pub fn next_deadline(&self) -> Option<u64> {
-        let transient = self.transient();
-        let anchors = transient.anchors.values().filter_map(super::anchor::Turn::due);
-        let returns = transient.returns.values().copied();
-        transient.standing.values().copied().chain(anchors).chain(returns).min()
-    }
-
     /// Since when the branch that everybody should be on is one that this device cannot enter although
     /// the room wants it there, in milliseconds since 1970. `None` while it can, while it is in no
     /// epoch at all, or if it is not wanted.

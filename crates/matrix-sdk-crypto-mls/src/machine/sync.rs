@@ -1,6 +1,6 @@
 //! What a sync response brings, beside the rooms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ruma::{
     OneTimeKeyAlgorithm, OwnedUserId, UInt,
@@ -16,7 +16,10 @@ use super::{MlsMachine, again::again};
 use crate::{
     error::MlsError,
     store::{Changes, HeldWelcome},
-    types::events::{ToDeviceJoinRequestEventContent, ToDeviceWelcomeEventContent},
+    types::events::{
+        ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent,
+        ToDeviceJoinRequestEventContent, ToDeviceWelcomeEventContent,
+    },
 };
 
 /// The largest to-device content that is looked at, in bytes (protocol §12).
@@ -24,6 +27,13 @@ const MAX_TO_DEVICE: usize = 65_536;
 
 /// At most this many Welcomes are held for one room.
 const MAX_HELD_WELCOMES: usize = 32;
+
+/// Requests for commits, and their answers.
+const QUESTIONS: [&str; 2] =
+    [ToDeviceCommitRequestEventContent::TYPE, ToDeviceGraphEventContent::TYPE];
+
+/// At most this many of them are looked at with one sync, the last ones.
+const MAX_QUESTIONS: usize = 100;
 
 /// The parts of a sync response that the machine wants, as `OlmMachine` does.
 #[derive(Clone, Copy, Debug)]
@@ -64,16 +74,29 @@ impl MlsMachine {
             self.inner.devices.note_change();
         }
         let mut rooms = BTreeSet::new();
+        let mut questions = VecDeque::new();
         for event in changes.to_device_events {
-            let Some(head) = head(event) else { continue };
-            if let Some(content) = head.content_as::<ToDeviceJoinRequestEventContent>() {
+            let Some(head) = read_head(event) else { continue };
+            if let Some(content) = head.content_as::<ToDeviceWelcomeEventContent>() {
+                let welcome = HeldWelcome { sender: head.sender, content, received_at: self.now() };
+                if again!(self.hold(&welcome))? {
+                    rooms.insert(welcome.content.room_id);
+                }
+            } else if let Some(content) = head.content_as::<ToDeviceJoinRequestEventContent>() {
                 again!(self.hold_join_request(&head.sender, &content))?;
+            } else if QUESTIONS.contains(&head.event_type.as_str()) {
+                questions.push_back(head);
             }
-            let Some(content) = head.content_as::<ToDeviceWelcomeEventContent>() else { continue };
-            let sender = head.sender;
-            let welcome = HeldWelcome { sender, content, received_at: self.now() };
-            if again!(self.hold(&welcome))? {
-                rooms.insert(welcome.content.room_id);
+            if questions.len() > MAX_QUESTIONS {
+                // Who asks again has more use for an answer.
+                questions.pop_front();
+            }
+        }
+        for head in questions {
+            if let Some(content) = head.content_as::<ToDeviceCommitRequestEventContent>() {
+                self.take_commit_request(&head.sender, &content).await?;
+            } else if let Some(content) = head.content_as::<ToDeviceGraphEventContent>() {
+                self.take_graph(&head.sender, &content).await?;
             }
         }
         for room_id in rooms {
@@ -81,7 +104,7 @@ impl MlsMachine {
                 let mut guard = self.lock_room(&room_id).await?;
                 let Some(room) = guard.as_mut() else { return Ok(()) };
                 self.try_to_join(room).await?;
-                self.plan_returns(room).await
+                self.look_ahead(room).await
             })?;
         }
         self.erase_by_turns().await
@@ -117,19 +140,18 @@ impl MlsMachine {
     }
 }
 
-impl ToDeviceHead {
-    /// The content, if it is of this type.
-    fn content_as<T: StaticEventContent + DeserializeOwned>(&self) -> Option<T> {
-        if self.event_type != T::TYPE || self.content.get().len() > MAX_TO_DEVICE {
-            return None;
-        }
-        serde_json::from_str(self.content.get()).ok()
-    }
-}
-
-fn head(event: &Raw<AnyToDeviceEvent>) -> Option<ToDeviceHead> {
+fn read_head(event: &Raw<AnyToDeviceEvent>) -> Option<ToDeviceHead> {
     if event.json().get().len() > 2 * MAX_TO_DEVICE {
         return None;
     }
-    serde_json::from_str(event.json().get()).ok()
+    let head: ToDeviceHead = serde_json::from_str(event.json().get()).ok()?;
+    (head.content.get().len() <= MAX_TO_DEVICE).then_some(head)
+}
+
+impl ToDeviceHead {
+    /// The content, if the message is of this type.
+    fn content_as<T: StaticEventContent + DeserializeOwned>(&self) -> Option<T> {
+        let is_it = self.event_type == T::TYPE;
+        is_it.then(|| serde_json::from_str(self.content.get()).ok()).flatten()
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room, heavy::heavy, room_events::may_post};
+use super::{MlsMachine, Room, gaps::Naming, heavy::heavy, room_events::may_post};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -103,7 +103,7 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
-        if !room.view.is_joined(commit.sender.as_str()) {
+        if !room.view.is_joined(commit.sender.as_str()) && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
         }
         Ok(Verdict::Use { commit: Box::new(commit), package: Box::new(package) })
@@ -140,9 +140,9 @@ impl MlsMachine {
         let record = std::sync::Arc::clone(&entry.record);
         // The signer is the commit's author, whose user must have sent it, unless it is a copy that
         // a member has posted for it, and be in the room.
-        if !may_post(room, &record, &commit.sender, commit.content.relay)
-            || !room.view.is_joined(&record.author.member.device().user_id)
-        {
+        let may_post = self.is_own_copy(commit)
+            || may_post(room, &record, &commit.sender, commit.content.relay);
+        if !may_post || !room.view.is_joined(&record.author.member.device().user_id) {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group
@@ -175,12 +175,16 @@ impl MlsMachine {
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
         self.take_waiting(room, node).await?;
         self.transient().fetch_named(room, self.now());
-        self.connect(room).await
+        if let Some(graph) = &shared.graph {
+            self.absorb(room, graph).await?;
+        }
+        self.connect(room).await?;
+        self.mind_gaps(room).await
     }
 
     /// Asks for the commits that lie between the nodes where we came in, if there are several: which
     /// branch to send on can be told only where they hang together (protocol §8).
-    pub(super) async fn connect(&self, room: &Room) -> Result<(), MlsError> {
+    pub(super) async fn connect(&self, room: &mut Room) -> Result<(), MlsError> {
         let graph = room.group.graph();
         if graph.roots().nth(1).is_none() {
             return Ok(());
@@ -199,17 +203,23 @@ impl MlsMachine {
             // What is in the queue already is not asked for again.
             let mut commit = self.inner.store.commit(&room.id, &top).await?;
             for _ in 0..MAX_WAY_UP {
-                let Some(StoredCommit { content, .. }) = commit else { break };
+                let Some(StoredCommit { content, sender, .. }) = commit else { break };
                 let Some(parent) = content.parent else { break };
                 commit = self.inner.store.commit(&room.id, &parent).await?;
-                if commit.is_none()
-                    && let Some(parent_event) = content.parent_event
-                {
-                    self.transient().fetch(&room.id, &parent_event, self.now());
+                if commit.is_none() {
+                    let hint = content.parent_event.as_deref();
+                    let naming =
+                        Naming { user: &sender, device: None, hint, hops: 0, needed: true };
+                    self.look_for(room, parent, naming).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a commit did not come from the room, but was passed on to us.
+    fn is_own_copy(&self, commit: &StoredCommit) -> bool {
+        commit.content.relay && commit.sender == self.user_id()
     }
 
     async fn drop_welcome(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {

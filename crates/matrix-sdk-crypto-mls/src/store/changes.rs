@@ -183,6 +183,20 @@ pub enum OutboxRequestKind {
         /// The state event's content.
         content: GroupEventContent,
     },
+    /// A commit that is missing in the room, posted once more (protocol §2).
+    Relay {
+        /// The epoch that it makes.
+        node: NodeId,
+        /// The event's content.
+        content: Box<CommitEventContent>,
+    },
+    /// Anything else for devices.
+    ToDevice {
+        /// The type of the messages.
+        event_type: String,
+        /// For whom, and the content as JSON.
+        messages: Vec<(OwnedUserId, OwnedDeviceId, String)>,
+    },
 }
 
 /// Whom a commit adds.

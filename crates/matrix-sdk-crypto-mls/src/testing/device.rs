@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     DecryptedRoomEvent, DecryptionError, EncryptionSyncChanges, MlsError, MlsMachine, Notice,
-    RequestFailure, RoomSettings,
+    OutgoingRequest, RequestFailure, RoomSettings,
     dmls::{ALGORITHM, TrustRequirement as RoomTrust},
 };
 
@@ -425,6 +425,19 @@ impl SimDevice {
         }
         self.listen().await?;
         Ok(progress)
+    }
+
+    /// Sends one request of its MlsMachine, and gives the answer to it.
+    pub async fn is_answered(&self, request: &OutgoingRequest) {
+        let (mls, id) = (self.mls(), request.request_id());
+        let answered = match self.home().answer(self.name(), request) {
+            Answer::Done(response) => mls.mark_request_as_sent(id, &response).await,
+            Answer::Refused(_) => mls.mark_request_as_failed(id, RequestFailure::Refused).await,
+            Answer::Unknown | Answer::Late => {
+                mls.mark_request_as_failed(id, RequestFailure::Unknown).await
+            }
+        };
+        answered.expect("the machine takes an answer");
     }
 
     /// Gets the answers that were late.

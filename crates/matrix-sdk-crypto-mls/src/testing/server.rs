@@ -1,6 +1,7 @@
 //! The homeserver.
 
 mod answers;
+mod history;
 mod keys;
 mod rooms;
 mod sync;
@@ -73,6 +74,8 @@ struct State {
     /// On which side of a partition users are; 0 if not said.
     sides: BTreeMap<OwnedUserId, u32>,
     sent: Vec<SentMessage>,
+    /// Events that a device does not get, although it is in the room.
+    hidden: BTreeSet<(DeviceName, OwnedEventId)>,
 }
 
 /// What the server has of a device.
@@ -129,6 +132,7 @@ impl SimServer {
             unreachable: BTreeSet::new(),
             sides: BTreeMap::new(),
             sent: Vec::new(),
+            hidden: BTreeSet::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock: TestClock::default(), seed }
     }

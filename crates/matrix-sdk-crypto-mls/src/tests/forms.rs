@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     AnyOutgoingRequest, Verdict,
-    room::{Behind, MlsSince, RoomView, Standing},
+    room::{Behind, Gap, Gaps, GraphRequest, MlsSince, RoomView, Standing, Walk},
     store::MlsStore as _,
     testing::SimServer,
     types::events::GroupEventContent,
@@ -109,6 +109,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         }),
         join_requests: Vec::new(),
         let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
+        gaps: gaps(),
     };
     assert_json_snapshot!("room_view", view);
     let json = serde_json::to_string(&view).unwrap();
@@ -116,4 +117,32 @@ fn what_is_known_of_a_room_is_stored_like_this() {
     let empty = RoomView::default();
     let json = serde_json::to_string(&empty).unwrap();
     assert_eq!(serde_json::from_str::<RoomView>(&json).unwrap(), empty);
+}
+
+fn gaps() -> Gaps {
+    let gap = Gap {
+        named_by: user_id!("@bob:example.org").to_owned(),
+        device: Some("LAPTOP".into()),
+        hint: Some(OwnedEventId::try_from("$hint").unwrap()),
+        hops: 1,
+        needed: true,
+        since: 1_600_000_000_003,
+        searched: true,
+        tries: 2,
+        next: 1_600_000_000_004,
+    };
+    let node = |byte| NodeId::from_bytes([byte; 32]);
+    let request = GraphRequest {
+        id: "request".to_owned(),
+        asked: user_id!("@bob:example.org").to_owned(),
+        at: 1_600_000_000_005,
+        answered: false,
+    };
+    Gaps {
+        nodes: BTreeMap::from([(node(3), gap)]),
+        walk: Some(Walk { from: Some("t1-2".to_owned()), pages: 3, failures: 1 }),
+        requests: vec![request],
+        relays: BTreeMap::from([(node(4), 1_600_000_000_006)]),
+        relayed: BTreeMap::from([(node(5), 1_600_000_000_007)]),
+    }
 }

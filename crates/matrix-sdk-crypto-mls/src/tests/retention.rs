@@ -142,6 +142,50 @@ async fn commit_events_go_after_thirty_days_but_for_the_tips() {
     assert_eq!(content["epoch_event"], before.commit_events[&tip].as_str());
 }
 
+/// What newcomers need to choose as the others do is kept as long as they need it, and no longer.
+#[tokio::test]
+async fn commit_events_between_young_branches_are_kept() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let before = epochs([&alice, &bob], 2).await;
+    // Two branches, on one of which somebody goes on much later.
+    alice.starts_to_update_keys().await;
+    bob.starts_to_update_keys().await;
+    alice.pumps().await;
+    bob.pumps().await;
+    let (on_alices, on_bobs) = (alice.node().await.unwrap(), bob.node().await.unwrap());
+    settle(&[&alice, &bob]).await;
+    let chosen = bob.node().await.unwrap();
+    let loser = if chosen == on_alices { on_bobs } else { on_alices };
+    let has = |node: NodeId| {
+        let bob = bob.clone();
+        async move { bob.store().commit(bob.room(), &node).await.unwrap().is_some() }
+    };
+    server.clock().advance(25 * TestClock::DAY);
+    alice.updates_keys().await;
+    settle(&[&alice, &bob]).await;
+    let tip = bob.node().await.unwrap();
+    server.clock().advance(6 * TestClock::DAY);
+    bob.syncs().await;
+    // The other branch is not young any more, so its end is kept as a tip, and no way to it.
+    assert!(has(tip).await && has(loser).await);
+    assert!(!has(before[1].0).await && !has(chosen).await);
+
+    // Another fork there, a month after that commit.
+    server.clock().advance(23 * TestClock::DAY);
+    alice.starts_to_update_keys().await;
+    bob.starts_to_update_keys().await;
+    alice.pumps().await;
+    bob.pumps().await;
+    settle(&[&alice, &bob]).await;
+    server.clock().advance(2 * TestClock::DAY);
+    bob.syncs().await;
+    assert!(has(tip).await);
+    // A week after the fork nobody has to be told of it.
+    server.clock().advance(6 * TestClock::DAY);
+    bob.syncs().await;
+    assert!(!has(tip).await);
+}
+
 #[tokio::test]
 async fn events_that_wait_in_vain_are_given_up() {
     let (server, alice, bob) = alice_and_bob().await;

@@ -2,6 +2,8 @@
 
 mod base64;
 mod commit;
+mod commit_request;
+mod graph;
 mod group;
 mod join_request;
 mod message;
@@ -12,6 +14,8 @@ mod welcome;
 pub use self::{
     base64::Bytes,
     commit::{CommitEventContent, MediaFile},
+    commit_request::ToDeviceCommitRequestEventContent,
+    graph::{GraphCommit, GraphContent, ToDeviceGraphEventContent},
     group::GroupEventContent,
     join_request::ToDeviceJoinRequestEventContent,
     message::MlsEncryptedEventContent,

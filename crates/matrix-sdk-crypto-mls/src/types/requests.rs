@@ -5,7 +5,7 @@ use ruma::{
     OwnedRoomId, OwnedTransactionId, TransactionId,
     api::client::{
         keys::{claim_keys, upload_keys},
-        message::send_message_event,
+        message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
         to_device::send_event_to_device,
@@ -20,14 +20,16 @@ pub enum AnyOutgoingRequest {
     KeysUpload(upload_keys::v3::Request),
     /// `POST /keys/claim`: other devices' key packages.
     KeysClaim(claim_keys::v3::Request),
-    /// `PUT /sendToDevice`: Welcomes.
+    /// `PUT /sendToDevice`: Welcomes, requests for commits and their answers.
     ToDevice(send_event_to_device::v3::Request),
-    /// `PUT /rooms/{}/send`: a commit.
+    /// `PUT /rooms/{}/send`: a commit, our own or another member's that is missing in the room.
     RoomMessage(send_message_event::v3::Request),
     /// `PUT /rooms/{}/state`: which group is the room's.
     RoomState(send_state_event::v3::Request),
     /// `GET /rooms/{}/event/{}`: a commit that is missing here.
     RoomEvent(get_room_event::v3::Request),
+    /// `GET /rooms/{}/messages`: commits that are missing here, a page at a time.
+    RoomMessages(get_message_events::v3::Request),
 }
 
 /// A request with its ID, under which [`crate::MlsMachine::mark_request_as_sent`] wants the response.
@@ -71,6 +73,8 @@ pub enum AnyIncomingResponse<'a> {
     RoomState(&'a send_state_event::v3::Response),
     /// To `GET /rooms/{}/event/{}`.
     RoomEvent(&'a get_room_event::v3::Response),
+    /// To `GET /rooms/{}/messages`.
+    RoomMessages(&'a get_message_events::v3::Response),
 }
 
 macro_rules! from_response {
@@ -90,6 +94,7 @@ from_response! {
     RoomMessage(send_message_event::v3::Response);
     RoomState(send_state_event::v3::Response);
     RoomEvent(get_room_event::v3::Response);
+    RoomMessages(get_message_events::v3::Response);
 }
 
 /// How a request failed.

@@ -149,8 +149,17 @@ pub(super) fn requests() -> Vec<OutboxRequest> {
         OutboxRequestKind::Group {
             content: GroupEventContent::new(node(1), InstanceId::from_bytes([2; 32])),
         },
+        OutboxRequestKind::Relay { node: node(2), content: Box::new(commit_content(2, 300)) },
+        OutboxRequestKind::ToDevice {
+            event_type: "io.github.matrix-mls.dmls.v1.graph".to_owned(),
+            messages: vec![(
+                user_id!("@bob:example.org").to_owned(),
+                "LAPTOP".into(),
+                r#"{"request_id":"ä"}"#.to_owned(),
+            )],
+        },
     ];
-    let ids = ["zzz", "mmm", "aaa"];
+    let ids = ["zzz", "mmm", "aaa", "yyy", "bbb"];
     let with_ids = kinds.into_iter().zip(ids).enumerate();
     with_ids
         .map(|(place, (kind, id))| OutboxRequest {

@@ -8,7 +8,7 @@ use ruma::{
     OwnedTransactionId, OwnedUserId, UInt,
     api::client::{
         keys::{claim_keys, get_keys, upload_keys, upload_signatures},
-        message::send_message_event,
+        message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
         to_device::send_event_to_device,
@@ -81,6 +81,12 @@ pub(in super::super) enum Request {
         room_id: OwnedRoomId,
         event_id: OwnedEventId,
     },
+    RoomMessages {
+        room_id: OwnedRoomId,
+        from: Option<String>,
+        limit: UInt,
+        types: Option<Vec<String>>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,6 +99,7 @@ pub(in super::super) enum Response {
     RoomMessage(OwnedEventId),
     RoomState(OwnedEventId),
     RoomEvent(Raw<AnyTimelineEvent>),
+    RoomMessages { start: String, end: Option<String>, chunk: Vec<Raw<AnyTimelineEvent>> },
 }
 
 impl From<&upload_keys::v3::Request> for Request {
@@ -149,6 +156,12 @@ impl Request {
                 room_id: request.room_id.clone(),
                 event_id: request.event_id.clone(),
             },
+            AnyOutgoingRequest::RoomMessages(request) => Self::RoomMessages {
+                room_id: request.room_id.clone(),
+                from: request.from.clone(),
+                limit: request.limit,
+                types: request.filter.types.clone(),
+            },
         }
     }
 
@@ -186,6 +199,12 @@ impl Request {
             Self::RoomEvent { room_id, event_id } => {
                 AnyOutgoingRequest::RoomEvent(get_room_event::v3::Request::new(room_id, event_id))
             }
+            Self::RoomMessages { room_id, from, limit, types } => {
+                let mut request = get_message_events::v3::Request::backward(room_id).from(from);
+                request.limit = limit;
+                request.filter.types = types;
+                AnyOutgoingRequest::RoomMessages(request)
+            }
             Self::KeysQuery(_) | Self::SignatureUpload => panic!("not an MlsMachine's request"),
         };
         OutgoingRequest { request_id, room_id: None, request }
@@ -201,6 +220,11 @@ impl From<SimResponse> for Response {
             SimResponse::RoomMessage(response) => Self::RoomMessage(response.event_id),
             SimResponse::RoomState(response) => Self::RoomState(response.event_id),
             SimResponse::RoomEvent(response) => Self::RoomEvent(response.event),
+            SimResponse::RoomMessages(response) => Self::RoomMessages {
+                start: response.start,
+                end: response.end,
+                chunk: response.chunk,
+            },
         }
     }
 }
@@ -221,6 +245,11 @@ impl Response {
             }
             Self::RoomEvent(event) => {
                 SimResponse::RoomEvent(get_room_event::v3::Response::new(event))
+            }
+            Self::RoomMessages { start, end, chunk } => {
+                let mut response = get_message_events::v3::Response::new();
+                (response.start, response.end, response.chunk) = (start, end, chunk);
+                SimResponse::RoomMessages(response)
             }
             Self::KeysQuery(_) | Self::SignatureUpload => panic!("not for an MlsMachine"),
         }

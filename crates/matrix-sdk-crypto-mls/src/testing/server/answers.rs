@@ -5,11 +5,12 @@ use ruma::{
     OwnedEventId, OwnedTransactionId, TransactionId,
     api::client::{
         keys::{claim_keys, get_keys, upload_keys, upload_signatures},
-        message::send_message_event,
+        message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
         to_device::send_event_to_device,
     },
+    events::StaticEventContent as _,
 };
 use serde_json::Value;
 
@@ -20,7 +21,10 @@ use super::{
     },
     Device, DeviceName, SimServer,
 };
-use crate::types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest};
+use crate::types::{
+    events::{ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent},
+    requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest},
+};
 
 /// The requests of an `MlsMachine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,12 +35,18 @@ pub enum RequestKind {
     KeysClaim,
     /// Welcomes.
     ToDevice,
+    /// A request for commits.
+    CommitRequest,
+    /// The answer to one.
+    Graph,
     /// A commit.
     Commit,
     /// Which group is the room's.
     GroupState,
     /// A missing event.
     GetEvent,
+    /// A page of a room's commits.
+    GetMessages,
 }
 
 /// What goes wrong with a request.
@@ -68,6 +78,8 @@ pub enum SimResponse {
     RoomState(send_state_event::v3::Response),
     /// To `GET /rooms/{}/event/{}`.
     RoomEvent(get_room_event::v3::Response),
+    /// To `GET /rooms/{}/messages`.
+    RoomMessages(get_message_events::v3::Response),
 }
 
 impl<'a> From<&'a SimResponse> for AnyIncomingResponse<'a> {
@@ -79,6 +91,7 @@ impl<'a> From<&'a SimResponse> for AnyIncomingResponse<'a> {
             SimResponse::RoomMessage(response) => response.into(),
             SimResponse::RoomState(response) => response.into(),
             SimResponse::RoomEvent(response) => response.into(),
+            SimResponse::RoomMessages(response) => response.into(),
         }
     }
 }
@@ -224,6 +237,9 @@ impl SimServer {
                 let event = self.get_event(by, &request.room_id, &request.event_id)?;
                 SimResponse::RoomEvent(get_room_event::v3::Response::new(event))
             }
+            AnyOutgoingRequest::RoomMessages(request) => {
+                SimResponse::RoomMessages(self.get_messages(by, request)?)
+            }
         })
     }
 }
@@ -260,14 +276,21 @@ impl Homeserver for SimServer {
 }
 
 impl RequestKind {
-    const fn of(request: &AnyOutgoingRequest) -> Self {
+    fn of(request: &AnyOutgoingRequest) -> Self {
         match request {
             AnyOutgoingRequest::KeysUpload(_) => Self::KeysUpload,
             AnyOutgoingRequest::KeysClaim(_) => Self::KeysClaim,
-            AnyOutgoingRequest::ToDevice(_) => Self::ToDevice,
+            AnyOutgoingRequest::ToDevice(request) => {
+                match request.event_type.to_string().as_str() {
+                    ToDeviceCommitRequestEventContent::TYPE => Self::CommitRequest,
+                    ToDeviceGraphEventContent::TYPE => Self::Graph,
+                    _ => Self::ToDevice,
+                }
+            }
             AnyOutgoingRequest::RoomMessage(_) => Self::Commit,
             AnyOutgoingRequest::RoomState(_) => Self::GroupState,
             AnyOutgoingRequest::RoomEvent(_) => Self::GetEvent,
+            AnyOutgoingRequest::RoomMessages(_) => Self::GetMessages,
         }
     }
 }

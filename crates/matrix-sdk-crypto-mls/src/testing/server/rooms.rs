@@ -118,7 +118,7 @@ impl Room {
     }
 
     /// Whether a user may see an event.
-    fn is_visible(&self, user: &OwnedUserId, index: usize) -> bool {
+    pub(super) fn is_visible(&self, user: &OwnedUserId, index: usize) -> bool {
         let memberships = self.memberships(user);
         let at = memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, m)| m);
         let later = memberships
@@ -246,7 +246,7 @@ impl SimServer {
         let found = room.events.iter().position(|event| event.event_id == *event_id);
         let index = found.ok_or(404_u16)?;
         let event = &room.events[index];
-        if !room.is_visible(&by.0, index) || state.is_cut(&by.0, &event.sender) {
+        if !state.may_get(by, room, index) {
             return Err(404);
         }
         Ok(event.to_json())
@@ -323,8 +323,16 @@ impl SimServer {
 }
 
 impl State {
+    /// Whether a device gets an event when it asks for it.
+    pub(super) fn may_get(&self, by: &DeviceName, room: &Room, index: usize) -> bool {
+        let event = &room.events[index];
+        room.is_visible(&by.0, index)
+            && !self.is_cut(&by.0, &event.sender)
+            && !self.hidden.contains(&(by.clone(), event.event_id.clone()))
+    }
+
     /// Adds an event and puts it into the inboxes of those who are to see it.
-    fn append(
+    pub(super) fn append(
         &mut self,
         room_id: &RoomId,
         sender: &OwnedUserId,

@@ -43,7 +43,7 @@ impl SimServer {
     /// Takes what is new for a device.
     pub fn sync(&self, name: &DeviceName) -> SimSync {
         let mut state = self.state();
-        let State { devices, rooms: rooms_of_server, changed_users, .. } = &mut *state;
+        let State { devices, rooms: rooms_of_server, changed_users, hidden, .. } = &mut *state;
         let device = devices.entry(name.clone()).or_default();
         let mut lists = DeviceLists::new();
         let from = std::mem::replace(&mut device.changed_users_synced, changed_users.len());
@@ -63,6 +63,10 @@ impl SimServer {
         let mut rooms: Vec<SimRoomSync> = Vec::new();
         for delivery in timeline {
             let room = &rooms_of_server[&delivery.room_id];
+            let event_id = &room.events[delivery.index].event_id;
+            if hidden.contains(&(name.clone(), event_id.clone())) {
+                continue;
+            }
             let event = room.events[delivery.index].to_json();
             if let Some(known) = rooms.iter_mut().find(|known| known.room_id == delivery.room_id) {
                 known.timeline.push(event);

@@ -112,6 +112,59 @@ fn a_join_request_is_signed_as_canonical_json() {
     }
 }
 
+fn graph() -> GraphContent {
+    GraphContent {
+        tree: Some(vec![8; 10].into()),
+        commits: vec![GraphCommit::new(owned_event_id!("$commit"), 5000, commit())],
+    }
+}
+
+fn welcome_with_a_graph() -> ToDeviceWelcomeEventContent {
+    let mut content = welcome();
+    content.shared.as_mut().unwrap().graph = Some(graph());
+    content
+}
+
+fn commit_request() -> ToDeviceCommitRequestEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    let nodes = vec![node(1), node(2)];
+    let mut content =
+        ToDeviceCommitRequestEventContent::new(room_id, "id".to_owned(), nodes, vec![node(3)]);
+    let signature = ("ed25519:LAPTOP".to_owned(), "c2ln".to_owned());
+    let user = ruma::owned_user_id!("@bob:example.org");
+    content.signatures.insert(user, [signature].into());
+    content
+}
+
+fn graph_message() -> ToDeviceGraphEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    ToDeviceGraphEventContent::new(room_id, "id".to_owned(), graph())
+}
+
+#[test]
+fn a_request_is_signed_as_canonical_json() {
+    let content = commit_request();
+    let mut json = serde_json::to_value(&content).unwrap();
+    json.as_object_mut().unwrap().remove("signatures");
+    let canonical = ruma::CanonicalJsonValue::try_from(json).unwrap().to_string();
+    assert_eq!(content.signed_json().unwrap(), canonical);
+}
+
+#[test]
+fn a_request_has_limits() {
+    let content = commit_request();
+    assert!(content.is_within_limits());
+    for change in [
+        |content: &mut ToDeviceCommitRequestEventContent| content.nodes = vec![node(1); 11],
+        |content: &mut ToDeviceCommitRequestEventContent| content.tips = vec![node(1); 33],
+        |content: &mut ToDeviceCommitRequestEventContent| content.request_id = "x".repeat(65),
+    ] {
+        let mut content = content.clone();
+        change(&mut content);
+        assert!(!content.is_within_limits());
+    }
+}
+
 #[test]
 fn events_look_like_this() {
     assert_json_snapshot!("join_request", join_request());
@@ -124,6 +177,9 @@ fn events_look_like_this() {
     assert_json_snapshot!("message_related", related_message());
     assert_json_snapshot!("welcome", welcome());
     assert_json_snapshot!("welcome_with_a_file", welcome_with_a_file());
+    assert_json_snapshot!("welcome_with_a_graph", welcome_with_a_graph());
+    assert_json_snapshot!("commit_request", commit_request());
+    assert_json_snapshot!("graph", graph_message());
 }
 
 #[test]
@@ -134,6 +190,9 @@ fn their_types_have_these_names() {
     assert_eq!(welcome().event_type().to_string(), "io.github.matrix-mls.dmls.v1.welcome");
     let request = join_request().event_type().to_string();
     assert_eq!(request, "io.github.matrix-mls.dmls.v1.join_request");
+    let request = commit_request().event_type().to_string();
+    assert_eq!(request, "io.github.matrix-mls.dmls.v1.commit_request");
+    assert_eq!(graph_message().event_type().to_string(), "io.github.matrix-mls.dmls.v1.graph");
     assert_eq!(message().event_type().to_string(), "m.room.encrypted");
     for name in [commit, group().event_type().to_string()] {
         assert!(name.starts_with(matrix_dmls::NAMESPACE));
@@ -152,6 +211,9 @@ fn they_are_read_as_they_were_written() {
     comes_back(&welcome());
     comes_back(&welcome_with_a_file());
     comes_back(&join_request());
+    comes_back(&welcome_with_a_graph());
+    comes_back(&commit_request());
+    comes_back(&graph_message());
 }
 
 #[test]
@@ -161,6 +223,8 @@ fn unknown_fields_are_ignored() {
     ignores_more(&related_message());
     ignores_more(&welcome());
     ignores_more(&join_request());
+    ignores_more(&commit_request());
+    ignores_more(&graph_message());
     ignores_more(&file());
 }
 
@@ -171,6 +235,8 @@ fn missing_fields_are_refused() {
     needs(&message(), &["algorithm", "ciphertext", "epoch"]);
     needs(&welcome(), &["room_id", "epoch", "epoch_event", "welcome"]);
     needs(&join_request(), &["algorithm", "key_package", "request_id", "room_id", "sent_at"]);
+    needs(&commit_request(), &["room_id", "request_id"]);
+    needs(&graph_message(), &["room_id", "request_id", "graph"]);
     needs(&file(), &["url", "sha256", "size"]);
 }
 

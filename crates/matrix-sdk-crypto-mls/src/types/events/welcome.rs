@@ -2,7 +2,7 @@ use matrix_dmls::NodeId;
 use ruma::{OwnedEventId, OwnedRoomId, events::macros::EventContent};
 use serde::{Deserialize, Serialize};
 
-use super::{base64::Bytes, commit::MediaFile};
+use super::{base64::Bytes, commit::MediaFile, graph::GraphContent};
 
 /// A Welcome for one device (protocol §6), sent to it directly. It needs no Olm around it: it is
 /// HPKE-encrypted to the key package, and what it says is signed by a leaf.
@@ -40,12 +40,15 @@ pub struct SharedWelcome {
     pub encrypted_group_info: Bytes,
     /// The epoch's ratchet tree; the GroupInfo has its hash.
     pub tree: Bytes,
+    /// What else there is of the room's graph, if the committer knows other young tips.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<GraphContent>,
 }
 
 impl SharedWelcome {
     /// Puts both parts together.
     pub fn new(encrypted_group_info: Vec<u8>, tree: Vec<u8>) -> Self {
-        Self { encrypted_group_info: encrypted_group_info.into(), tree: tree.into() }
+        Self { encrypted_group_info: encrypted_group_info.into(), tree: tree.into(), graph: None }
     }
 }
 
