@@ -26,6 +26,10 @@ pub const BENCH: Tool = Tool {
     features: "openmls",
 };
 
+/// `cargo xtask sim`: thousands of runs, each with hundreds of commits.
+pub const SIM: Tool =
+    Tool { package: "matrix-mls-sim", binary: "mls-sim", profile: "release", features: "" };
+
 /// `cargo xtask store`.
 pub const STORE: Tool =
     Tool { package: "matrix-mls-store-tool", binary: "mls-store", profile: "dev", features: "" };

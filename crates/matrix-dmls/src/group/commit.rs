@@ -43,6 +43,9 @@ pub struct CommitPlan {
     pub update: bool,
     /// Losing tips that we know, at most 32 (protocol §8).
     pub resolves: Vec<NodeId>,
+    /// Half of the members, by their keys, cannot process the commit: what a malicious author does.
+    #[cfg(feature = "testing")]
+    pub spoils_paths: bool,
 }
 
 /// The epoch to commit on.
@@ -84,6 +87,8 @@ pub(super) fn commit(
 
     let (provider, mut group) =
         hydrated::hydrate(parent.state, parent.vault, room_id.as_bytes(), alone)?;
+    #[cfg(feature = "testing")]
+    let provider = provider.spoiling(plan.spoils_paths);
     let (commit, welcome, group_info, tree) = hydrated::guarded(|| {
         check_keys(&group, &plan.remove, &plan.add)?;
         let refused = |bytes: &Vec<u8>| GroupError::KeyPackage(key_package_ref(bytes));

@@ -61,10 +61,20 @@ impl Provider {
         Self {
             crypto: Crypto {
                 inner: RustCrypto::default(),
+                #[cfg(feature = "testing")]
+                spoils: false,
                 state: Mutex::new(Interception::new(operation.vault, operation.alone)),
             },
             storage: Storage::new(operation.entries),
         }
+    }
+
+    /// About half of those to whom something is encrypted get garbage, as a malicious author can make
+    /// it.
+    #[cfg(feature = "testing")]
+    pub(crate) const fn spoiling(mut self, spoils: bool) -> Self {
+        self.crypto.spoils = spoils;
+        self
     }
 
     /// Whether the operation failed because its commit had been processed on this node before.
@@ -121,6 +131,8 @@ impl OpenMlsProvider for Provider {
 /// The intercepted crypto provider.
 pub(crate) struct Crypto {
     inner: RustCrypto,
+    #[cfg(feature = "testing")]
+    spoils: bool,
     state: Mutex<Interception>,
 }
 
@@ -275,6 +287,10 @@ impl OpenMlsCrypto for Crypto {
         aad: &[u8],
         ptxt: &[u8],
     ) -> Result<HpkeCiphertext, CryptoError> {
+        #[cfg(feature = "testing")]
+        if self.spoils && pk_r.first().is_some_and(|byte| byte % 2 == 0) {
+            return self.inner.hpke_seal(config, pk_r, info, aad, &vec![0; ptxt.len()]);
+        }
         self.inner.hpke_seal(config, pk_r, info, aad, ptxt)
     }
 
