@@ -1,5 +1,5 @@
-//! The project's commands: `cargo xtask demo`, `test`, `ci`, `synapse`, `bench`, `store` and
-//! `sim`.
+//! The project's commands: `cargo xtask demo`, `test`, `ci`, `synapse`, `bench`, `store`,
+//! `sim` and `mutants`.
 //!
 //! Whatever a command starts, it stops: at its end, after an error, on Ctrl-C, and even when it is
 //! killed itself (see [`synapse`]).
@@ -11,6 +11,7 @@ mod files;
 mod homeserver;
 mod http;
 mod link;
+mod mutants;
 mod process;
 mod progress;
 mod synapse;
@@ -51,6 +52,8 @@ enum Verb {
     /// Simulate: `--seeds N --devices M [--only SCENARIO] [--minimise] [--jobs J]`
     #[command(disable_help_flag = true)]
     Sim(tool::Args),
+    /// Break the protocol's rules one at a time, and see that the tests notice
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +76,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Bench(args) => tool::BENCH.run(&args),
         Verb::Store(args) => tool::STORE.run(&args),
         Verb::Sim(args) => tool::SIM.run(&args),
+        Verb::Mutants(args) => mutants::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -28,3 +28,19 @@ pub async fn killed_after<F: Future>(waits: usize, future: F) -> Option<F::Outpu
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_killed_gets_no_further() {
+        let waits_twice = async || {
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            7
+        };
+        assert_eq!(block_on(killed_after(1, waits_twice())), None);
+        assert_eq!(block_on(killed_after(2, waits_twice())), Some(7));
+    }
+}

@@ -2,6 +2,8 @@
 //! rosters, §8) alone, with nothing of the machine's, and computing everything anew each time.
 
 mod rule;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -80,6 +80,12 @@ pub fn run(plan: &Plan) -> Outcome {
             Some(Failure::new("panic", found))
         }
     };
+    if let Some(world) = world.as_mut().filter(|_| failure.is_some() || !expected.is_empty()) {
+        // After a panic a lock may be held for ever; so only where there was none.
+        if failure.as_ref().is_none_or(|failure| failure.check != "panic") {
+            block_on(world.describes());
+        }
+    }
     let (mut stats, log) =
         world.map(|world| (world.stats().clone(), world.log().to_owned())).unwrap_or_default();
     stats.took_ms = begin.elapsed().as_millis();

@@ -246,3 +246,23 @@ impl Draw {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_plan_whatever_the_number_of_devices() {
+        for scenario in Scenario::ALL {
+            for devices in [3, 8, 24] {
+                let plan = Plan::new(*scenario, 5, devices);
+                assert_eq!(plan, Plan::new(*scenario, 5, devices));
+                assert_eq!(plan.setup.devices, devices);
+                let json = serde_json::to_string(&plan).unwrap();
+                assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+                assert_eq!(Scenario::named(scenario.name()), Some(*scenario));
+            }
+        }
+        assert_ne!(Plan::new(Scenario::Calm, 5, 8), Plan::new(Scenario::Calm, 6, 8));
+    }
+}

@@ -129,3 +129,21 @@ impl fmt::Display for Report {
         write!(f, "{}", self.line(None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_runs() {
+        let mut report =
+            Report { sends: BTreeMap::from([(0, 10), (1, 85), (6, 5)]), ..Report::default() };
+        assert_eq!(
+            (report.sends_of(10), report.sends_of(50), report.sends_of(95)),
+            (Some(0), Some(1), Some(1))
+        );
+        assert_eq!(report.sends_of(96), Some(6));
+        report.sends.clear();
+        assert_eq!(report.sends_of(50), None);
+    }
+}

@@ -10,13 +10,19 @@ mod time;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use matrix_sdk_crypto_mls::testing::{SimDevice, SimServer, TestClock};
+use matrix_sdk_crypto_mls::{
+    Notice,
+    testing::{SimDevice, SimServer, TestClock},
+};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::room::member::MembershipState};
 
 use crate::{action::Action, failure::Failure, insider::Insider, outcome::Stats, scenario::Setup};
 
 /// Lines of the log that are kept.
 const MAX_LOG: usize = 2_000_000;
+
+/// Notices of a device that are described.
+const MAX_NOTICES: usize = 20;
 
 /// Everything of one run.
 pub struct World {
@@ -128,6 +134,38 @@ impl World {
     /// What has happened, one line each.
     pub fn log(&self) -> &str {
         &self.log
+    }
+
+    /// What every device knows, for whoever has to find out why a run went wrong.
+    pub async fn describes(&mut self) {
+        let mut graphs: Vec<String> = Vec::new();
+        for d in 0..self.devices.len() {
+            let device = self.devices[d].device.clone();
+            let notices: Vec<_> = device
+                .takes_notices()
+                .into_iter()
+                .filter(|notice| !matches!(notice, Notice::EpochEntered { .. }))
+                .filter(|notice| {
+                    !matches!(notice, Notice::Readable { .. } | Notice::NotReadable { .. })
+                })
+                .collect();
+            for notice in notices.iter().take(MAX_NOTICES) {
+                self.note(&format!("{d} is told: {notice:?}"));
+            }
+            let Ok(graph) = device.mls().epoch_graph(&self.room_id).await else { continue };
+            let graph = graph.to_string();
+            let number = graphs.iter().position(|known| *known == graph).unwrap_or(graphs.len());
+            if number == graphs.len() {
+                self.note(&format!("graph {number}:\n{graph}"));
+                graphs.push(graph);
+            }
+            let member = &self.devices[d];
+            let line = format!(
+                "{d} {device:?} has graph {number}; online {}, deleted {}, evil {}",
+                member.is_online, member.is_gone, member.is_evil
+            );
+            self.note(&line);
+        }
     }
 
     /// What was counted.

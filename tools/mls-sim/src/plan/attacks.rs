@@ -150,7 +150,9 @@ impl Draw {
         }
         self.actions.extend([Action::Settle, Action::Say(1), Action::Settle]);
         self.some(3 * AROUND, &Weights { update: 15, ..TALK });
-        self.actions.push(Action::Wait(600));
+        // Until two others have committed, nobody's voice is against it; from then on the anchor moves.
+        self.actions.extend([Action::Settle, Action::Update(1), Action::Settle, Action::Update(2)]);
+        self.actions.extend([Action::Settle, Action::Wait(600)]);
         let attack = match self.rng.below(3) {
             0 => Attack::Grow(10),
             1 => Attack::GrowWithAccounts(6, 3),
