@@ -57,7 +57,7 @@ impl World {
         let now = self.true_time();
         self.attacked_since.get_or_insert(now);
         insider.follows(&self.commits_seen_by(d));
-        let tried = self.tries_attack(d, &mut insider, attack).await;
+        let tried = self.tries_attack(d, &mut insider, attack);
         if let Err(why) = tried {
             self.note(&format!("  comes to nothing: {why}"));
         }
@@ -90,7 +90,7 @@ impl World {
             .collect()
     }
 
-    async fn tries_attack(&mut self, d: usize, evil: &mut Insider, attack: &Attack) -> Tried {
+    fn tries_attack(&mut self, d: usize, evil: &mut Insider, attack: &Attack) -> Tried {
         match attack {
             Attack::Remember => {
                 evil.old = Some(evil.group.clone());

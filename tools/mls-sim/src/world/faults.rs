@@ -23,10 +23,10 @@ impl World {
             | Action::Gap(d)
             | Action::Restart(d)
             | Action::Crash(d, _)
-            | Action::Abort(d, ..) => {
-                if self.device(*d).is_some() {
-                    return self.goes_wrong_at(*d, action).await;
-                }
+            | Action::Abort(d, ..)
+                if self.device(*d).is_some() =>
+            {
+                return self.goes_wrong_at(*d, action).await;
             }
             _ => {}
         }
