@@ -11,7 +11,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::{cargo::Workspace, demo, homeserver::ServerArgs, process, progress::seconds, test};
+use crate::{
+    cargo::Workspace, demo, homeserver::ServerArgs, process, progress::seconds, test, tool,
+};
+
+/// How many runs of the simulator there are: each scenario has one.
+const SIMULATED: &str = "30";
 
 /// Which checks to run.
 #[derive(Debug, clap::Args)]
@@ -43,6 +48,8 @@ enum Step {
     Features,
     /// The tests that need no homeserver pass
     Unit,
+    /// The simulator's runs end well: every scenario once, with the seeds that are the same each time
+    Sim,
     /// The tests on a real Synapse pass
     Synapse,
     /// The tests on two Synapses that are cut off from one another pass
@@ -130,6 +137,12 @@ impl Step {
             }
             Self::Features => check_features(workspace)?,
             Self::Unit => test::unit(workspace, &[], &mut run_tests)?,
+            Self::Sim => {
+                let mut sim = tool::SIM.build(workspace)?;
+                sim.args(["--seeds", SIMULATED, "--jobs", "2"]);
+                summaries
+                    .extend(process::check_picking(&mut sim, |line| line.starts_with("sim: "))?);
+            }
             Self::Synapse => test::synapse(workspace, server, &[], &mut run_tests)?,
             Self::Federation if test::can_federate(server) => {
                 test::federation(workspace, server, &[], &mut run_tests)?;

@@ -1,4 +1,5 @@
-//! The project's commands: `cargo xtask demo`, `test`, `ci`, `synapse`, `bench` and `store`.
+//! The project's commands: `cargo xtask demo`, `test`, `ci`, `synapse`, `bench`, `store`,
+//! `sim` and `mutants`.
 //!
 //! Whatever a command starts, it stops: at its end, after an error, on Ctrl-C, and even when it is
 //! killed itself (see [`synapse`]).
@@ -10,6 +11,7 @@ mod files;
 mod homeserver;
 mod http;
 mod link;
+mod mutants;
 mod process;
 mod progress;
 mod synapse;
@@ -47,6 +49,11 @@ enum Verb {
     /// Look into an SQLite store and change nothing: `inspect FILE`, `check FILE`
     #[command(disable_help_flag = true)]
     Store(tool::Args),
+    /// Simulate: `--seeds N --devices M [--only SCENARIO] [--minimise] [--jobs J]`
+    #[command(disable_help_flag = true)]
+    Sim(tool::Args),
+    /// Break the protocol's rules one at a time, and see that the tests notice
+    Mutants(mutants::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +75,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Synapse(verb) => synapse::run(&verb).map(|()| ExitCode::SUCCESS),
         Verb::Bench(args) => tool::BENCH.run(&args),
         Verb::Store(args) => tool::STORE.run(&args),
+        Verb::Sim(args) => tool::SIM.run(&args),
+        Verb::Mutants(args) => mutants::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

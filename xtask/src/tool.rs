@@ -26,6 +26,10 @@ pub const BENCH: Tool = Tool {
     features: "openmls",
 };
 
+/// `cargo xtask sim`: thousands of runs, each with hundreds of commits.
+pub const SIM: Tool =
+    Tool { package: "matrix-mls-sim", binary: "mls-sim", profile: "release", features: "" };
+
 /// `cargo xtask store`.
 pub const STORE: Tool =
     Tool { package: "matrix-mls-store-tool", binary: "mls-store", profile: "dev", features: "" };
@@ -42,11 +46,15 @@ impl Tool {
     /// Builds the program, runs it with these arguments in the current folder, and returns its exit
     /// code.
     pub fn run(&self, args: &Args) -> Result<ExitCode> {
-        let workspace = Workspace::load()?;
+        let mut command = self.build(&Workspace::load()?)?;
+        let status = process::run(command.args(&args.args))?;
+        Ok(ExitCode::from(process::exit_code(status)))
+    }
+
+    /// Builds the program, and returns the command that runs it.
+    pub fn build(&self, workspace: &Workspace) -> Result<Command> {
         let build = ["--package", self.package, "--profile", self.profile];
         let build = [&build[..], &["--features", self.features]].concat();
-        let binary = workspace.build_binary(self.binary, &build, &Cancel::default())?;
-        let status = process::run(Command::new(binary).args(&args.args))?;
-        Ok(ExitCode::from(process::exit_code(status)))
+        Ok(Command::new(workspace.build_binary(self.binary, &build, &Cancel::default())?))
     }
 }

@@ -67,6 +67,9 @@ const MAX_NOTICES: usize = 10_000;
 /// How much memory the rooms take by default, in bytes: 64 MiB.
 const ROOM_CACHE_SIZE: usize = 64 * 1024 * 1024;
 
+/// More one-time key packages than this are not uploaded at once.
+const MAX_KEY_PACKAGES: u32 = 100;
+
 /// The MLS machine of one device, beside its `OlmMachine`. See the crate's documentation.
 ///
 /// Cheap to clone; clones are the same machine.
@@ -80,6 +83,8 @@ struct Inner {
     store: Arc<dyn MlsStore>,
     clock: Arc<dyn Clock>,
     settings: RoomSettings,
+    /// How many one-time key packages the server is to have.
+    key_packages: u32,
     local: LocalMember,
     account: Mutex<Account>,
     rooms: Rooms,
@@ -120,6 +125,7 @@ pub struct MlsMachineBuilder {
     clock: Arc<dyn Clock>,
     settings: RoomSettings,
     room_cache_size: usize,
+    key_packages: u32,
 }
 
 impl MlsMachineBuilder {
@@ -158,6 +164,15 @@ impl MlsMachineBuilder {
         self
     }
 
+    /// How many one-time key packages the server is to have of this device; 50 by default, at most
+    /// 100. Each lets the device be added to one group; when all are used up, the last-resort one is
+    /// taken. Making one takes about a millisecond.
+    #[must_use]
+    pub fn one_time_key_packages(mut self, count: u32) -> Self {
+        self.key_packages = count.min(MAX_KEY_PACKAGES);
+        self
+    }
+
     /// Opens the store, or makes this device's MLS key when the store is empty.
     ///
     /// # Errors
@@ -174,6 +189,7 @@ impl MlsMachineBuilder {
                 store: self.store,
                 clock: self.clock,
                 settings: self.settings,
+                key_packages: self.key_packages,
                 local,
                 account: Mutex::new(account),
                 rooms: Rooms::new(self.room_cache_size),
@@ -215,6 +231,7 @@ impl MlsMachine {
             clock: Arc::new(SystemClock),
             settings: RoomSettings::default(),
             room_cache_size: ROOM_CACHE_SIZE,
+            key_packages: key_packages::WANTED,
         }
     }
 

@@ -26,11 +26,8 @@ use crate::{
 /// The algorithm under which key packages of cipher suite 0x0001 are one-time keys.
 const KEY_PACKAGE_ALGORITHM: &str = "io.github.matrix-mls.dmls.v1.key_package.1";
 
-/// How many one-time key packages the server is to have.
-const WANTED: u64 = 50;
-
-/// Below this many, new ones are uploaded: not one by one.
-const TOO_FEW: u64 = 40;
+/// How many one-time key packages the server is to have, unless the builder was told otherwise.
+pub(super) const WANTED: u32 = 50;
 
 /// How old a last-resort key package gets before another takes its place, in milliseconds: 30 days.
 const LAST_RESORT_AGE: u64 = 30 * 24 * 3600 * 1000;
@@ -101,10 +98,12 @@ impl MlsMachine {
         if counts.refused {
             return Ok(None);
         }
+        let wanted = u64::from(self.inner.key_packages);
+        // New ones are uploaded when a fifth is gone: not one by one.
         let missing = match counts.one_time {
             None if account.stored.published => 0,
-            None => WANTED,
-            Some(count) if count < TOO_FEW => WANTED - count,
+            None => wanted,
+            Some(count) if count < wanted - wanted / 5 => wanted - count,
             Some(_) => 0,
         };
         let last_resort_due = account.stored.last_resort.is_none()

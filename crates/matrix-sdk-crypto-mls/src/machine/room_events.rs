@@ -38,11 +38,11 @@ const MAX_EVENT: usize = 2 * 65_536;
 /// The type of commit events.
 const COMMIT: &str = CommitEventContent::TYPE;
 
+/// So many commits below one epoch are tried once more at most, when that is entered.
+const MAX_TRIED_AGAIN: usize = 100;
+
 /// At most this many events of a room wait for an epoch (protocol §12).
 const MAX_QUEUED: usize = 10_000;
-
-/// At most this many commits on one epoch are tried anew that could only be seen before.
-const MAX_SEEN: usize = 64;
 
 /// What all events have.
 #[derive(Deserialize)]
@@ -522,7 +522,7 @@ impl MlsMachine {
         let was_drained = std::mem::replace(&mut room.drained, false);
         let mut known = VecDeque::from([node]);
         while let Some(node) = known.pop_front() {
-            for head in self.entrances_below(room, node).await? {
+            for head in self.to_be_tried_again_below(room, node).await? {
                 if let Some(event_id) = head.event_id.clone() {
                     known.extend(self.receive_one_commit(room, &event_id, &head).await?);
                 }
@@ -571,27 +571,34 @@ impl MlsMachine {
     /// After a start, or after the store has failed in between: what waits for epochs that were
     /// entered.
     async fn drain(&self, room: &mut Room) -> Result<(), MlsError> {
-        if self.inner.store.queued_event_count(&room.id).await? > 0 {
-            let entered: Vec<_> = room.group.entered().collect();
-            for node in entered {
-                self.take_waiting(room, node).await?;
-            }
+        let waits = self.inner.store.queued_event_count(&room.id).await? > 0;
+        let graph = room.group.graph();
+        let has_seen = |node: &NodeId| {
+            graph.children(node).any(|c| graph.status(&c) == Some(NodeStatus::Seen))
+        };
+        let nodes: Vec<_> = room.group.entered().filter(|node| waits || has_seen(node)).collect();
+        for node in nodes {
+            self.take_waiting(room, node).await?;
         }
         room.drained = true;
         Ok(())
     }
 
-    /// The commits of epochs that we entered before their parent was known: now that it is, their
-    /// records can be made what everybody else's are. And those of epochs that were only seen, and
-    /// can be entered now.
-    async fn entrances_below(&self, room: &Room, node: NodeId) -> Result<Vec<EventHead>, MlsError> {
+    /// Commits that are kept and to be taken once more: those of epochs that we entered before their
+    /// parent was known, whose records can be made what everybody else's are now that it is; and those
+    /// that were only seen, if their parent was entered after they came, by a Welcome that was late.
+    async fn to_be_tried_again_below(
+        &self,
+        room: &Room,
+        node: NodeId,
+    ) -> Result<Vec<EventHead>, MlsError> {
         let graph = room.group.graph();
-        let mut heads = Vec::new();
         let holds = room.group.state(&node).is_some();
         let is_open = |child: &NodeId| holds && graph.status(child) == Some(NodeStatus::Seen);
+        let mut heads = Vec::new();
         let entrances = graph.children(&node).filter(|child| graph.is_entrance(child));
         let seen = graph.children(&node).filter(|child| !graph.is_entrance(child));
-        for child in entrances.chain(seen.filter(is_open).take(MAX_SEEN)) {
+        for child in entrances.chain(seen.filter(is_open).take(MAX_TRIED_AGAIN)) {
             heads.extend(self.stored_commit(room, &child).await?);
         }
         Ok(heads)

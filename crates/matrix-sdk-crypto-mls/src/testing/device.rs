@@ -48,6 +48,7 @@ struct Inner {
     name: DeviceName,
     olm: OlmMachine,
     settings: RoomSettings,
+    key_packages: Option<u32>,
     clock: TestClock,
     store: Mutex<Arc<FaultyStore>>,
     mls: Mutex<MlsMachine>,
@@ -106,6 +107,7 @@ pub struct SimDeviceBuilder {
     name: DeviceName,
     store: Arc<FaultyStore>,
     settings: RoomSettings,
+    key_packages: Option<u32>,
     clock: TestClock,
     olm: Option<OlmMachine>,
     without_mls: bool,
@@ -118,6 +120,7 @@ impl SimDeviceBuilder {
             name,
             store: Arc::new(FaultyStore::new()),
             settings: RoomSettings { trust: RoomTrust::All, ..RoomSettings::default() },
+            key_packages: None,
             clock,
             olm: None,
             without_mls: false,
@@ -151,6 +154,14 @@ impl SimDeviceBuilder {
         self
     }
 
+    /// Uploads so many one-time key packages, not as many as devices have by default: for simulations
+    /// in which making them would take most of the time.
+    #[must_use]
+    pub const fn key_packages(mut self, count: u32) -> Self {
+        self.key_packages = Some(count);
+        self
+    }
+
     /// Has a clock of its own.
     #[must_use]
     pub fn clock(mut self, clock: TestClock) -> Self {
@@ -174,15 +185,15 @@ impl SimDeviceBuilder {
 
     /// Logs in and uploads nothing yet.
     pub async fn logs_in_quietly(self) -> SimDevice {
-        let Self { home, name, store, settings, clock, olm, without_mls } = self;
+        let Self { home, name, store, settings, key_packages, clock, olm, without_mls } = self;
         let olm = match olm {
             Some(olm) => olm,
             None => OlmMachine::new(&name.0, &name.1).await,
         };
-        let mut mls = machine(&olm, &store, &settings, &clock).await;
+        let mut mls = machine(&olm, &store, &settings, key_packages, &clock).await;
         if mls.is_err() {
             store.heal();
-            mls = machine(&olm, &store, &settings, &clock).await;
+            mls = machine(&olm, &store, &settings, key_packages, &clock).await;
         }
         let mls = mls.expect("the machine starts");
         if let Home::Here(server) = &home {
@@ -193,6 +204,7 @@ impl SimDeviceBuilder {
             name,
             olm,
             settings,
+            key_packages,
             clock,
             store: Mutex::new(store),
             mls: Mutex::new(mls),
@@ -207,14 +219,17 @@ async fn machine(
     olm: &OlmMachine,
     store: &Arc<FaultyStore>,
     settings: &RoomSettings,
+    key_packages: Option<u32>,
     clock: &TestClock,
 ) -> Result<MlsMachine, MlsError> {
-    MlsMachine::builder(olm.clone())
+    let mut builder = MlsMachine::builder(olm.clone())
         .store(Arc::clone(store))
         .clock(clock.clone())
-        .room_settings(settings.clone())
-        .build()
-        .await
+        .room_settings(settings.clone());
+    if let Some(count) = key_packages {
+        builder = builder.one_time_key_packages(count);
+    }
+    builder.build().await
 }
 
 impl SimServer {
@@ -247,6 +262,11 @@ impl SimDevice {
             Home::Here(server) => server,
             Home::Remote(server) => server,
         }
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &TestClock {
+        &self.inner.clock
     }
 
     /// User and device.
@@ -332,7 +352,8 @@ impl SimDevice {
     /// The application is started with another store.
     pub async fn restarts_from(&self, store: Arc<FaultyStore>) {
         let inner = &self.inner;
-        let mls = machine(&inner.olm, &store, &inner.settings, &inner.clock).await;
+        let mls =
+            machine(&inner.olm, &store, &inner.settings, inner.key_packages, &inner.clock).await;
         let mls = mls.expect("the machine starts");
         *inner.store.lock().unwrap_or_else(PoisonError::into_inner) = store;
         *inner.mls.lock().unwrap_or_else(PoisonError::into_inner) = mls;

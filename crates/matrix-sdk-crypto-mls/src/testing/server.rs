@@ -3,6 +3,7 @@
 mod answers;
 mod history;
 mod keys;
+mod partition;
 mod rooms;
 mod sync;
 
@@ -73,6 +74,10 @@ struct State {
     unreachable: BTreeSet<OwnedUserId>,
     /// On which side of a partition users are; 0 if not said.
     sides: BTreeMap<OwnedUserId, u32>,
+    /// What is done on one side, the other does not even see in the room's state.
+    cuts_state: bool,
+    /// What somebody sent whom this side has removed meanwhile never reaches its devices.
+    soft_fails: bool,
     sent: Vec<SentMessage>,
     /// Events that a device does not get, although it is in the room.
     hidden: BTreeSet<(DeviceName, OwnedEventId)>,
@@ -131,6 +136,8 @@ impl SimServer {
             changed_users: Vec::new(),
             unreachable: BTreeSet::new(),
             sides: BTreeMap::new(),
+            cuts_state: false,
+            soft_fails: false,
             sent: Vec::new(),
             hidden: BTreeSet::new(),
         };
@@ -150,24 +157,6 @@ impl SimServer {
     /// All messages that devices have sent, in order.
     pub fn sent_messages(&self) -> Vec<SentMessage> {
         self.state().sent.clone()
-    }
-
-    /// Cuts the network: users on different sides do not see one another's events and to-device
-    /// messages, nor get one another's key packages, until [`SimServer::heals`].
-    pub fn is_cut_between(&self, one: &[&OwnedUserId], other: &[&OwnedUserId]) {
-        let mut state = self.state();
-        for (side, users) in [(1, one), (2, other)] {
-            state.sides.extend(users.iter().map(|user| ((*user).clone(), side)));
-        }
-    }
-
-    /// The network is whole again: what could not be delivered comes now.
-    pub fn heals(&self) {
-        let mut state = self.state();
-        state.sides.clear();
-        for device in state.devices.values_mut() {
-            device.release();
-        }
     }
 
     /// Nobody can fetch these users' device lists any more, or again.
@@ -195,14 +184,6 @@ impl State {
     fn next_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
-    }
-
-    fn is_cut(&self, one: &OwnedUserId, other: &OwnedUserId) -> bool {
-        let side = |user| self.sides.get(user).copied().unwrap_or_default();
-        match (side(one), side(other)) {
-            (0, _) | (_, 0) => false,
-            (one, other) => one != other,
-        }
     }
 
     fn device(&mut self, name: &DeviceName) -> &mut Device {

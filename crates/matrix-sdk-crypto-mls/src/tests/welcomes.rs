@@ -342,3 +342,28 @@ async fn take(device: &SimDevice, sync: &SimSync) {
     device.takes(sync).await.unwrap();
     device.pumps().await;
 }
+
+#[tokio::test]
+async fn commits_that_came_before_the_welcome_are_entered_with_it() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    alice.invites(&bob);
+    let bob = bob.joins(&alice).await;
+    // She does not know of him yet, and he sees the founding.
+    server.holds_back_timeline_of(alice.name(), true);
+    alice.says("to myself").await;
+    bob.syncs().await;
+    server.holds_back_timeline_of(alice.name(), false);
+    server.holds_back_to_device_of(bob.name(), true);
+    alice.syncs().await;
+    alice.says("hello").await;
+    alice.updates_keys().await;
+    let event = alice.says("with new keys").await;
+    bob.syncs().await;
+    assert_eq!(bob.node().await, None, "he has no Welcome");
+    server.holds_back_to_device_of(bob.name(), false);
+    bob.syncs().await;
+    assert_one_epoch(&[&alice, &bob]).await;
+    bob.has_read(&event, "with new keys");
+}

@@ -8,6 +8,7 @@ use ruma::{
         keys::{claim_keys, get_keys, upload_keys},
         to_device::send_event_to_device,
     },
+    encryption::OneTimeKey,
     events::{AnyToDeviceEvent, AnyToDeviceEventContent},
     serde::Raw,
     to_device::DeviceIdOrAllDevices,
@@ -55,6 +56,9 @@ impl SimServer {
         let mut response = get_keys::v3::Response::new();
         for user in users.keys() {
             if state.unreachable.contains(user) || state.is_cut(&by.0, user) {
+                if state.cuts_state {
+                    continue;
+                }
                 return None;
             }
             let keys = state.devices.iter().filter(|((of, _), _)| of == user).filter_map(
@@ -62,7 +66,8 @@ impl SimServer {
             );
             response.device_keys.insert(user.clone(), keys.collect());
         }
-        Some(response)
+        // Those whom it leaves out are asked for again.
+        if response.device_keys.is_empty() && !users.is_empty() { None } else { Some(response) }
     }
 
     /// `POST /keys/claim`.
@@ -127,6 +132,17 @@ impl SimServer {
                 }
             }
         }
+    }
+
+    /// A one-time key of a device, as anybody gets one who claims it.
+    pub fn gives_one_time_key_of(
+        &self,
+        name: &DeviceName,
+        algorithm: &str,
+    ) -> Option<Raw<OneTimeKey>> {
+        let wanted = BTreeMap::from([(name.1.clone(), OneTimeKeyAlgorithm::from(algorithm))]);
+        let found = self.claim_keys(name, &BTreeMap::from([(name.0.clone(), wanted)]));
+        found.one_time_keys.get(&name.0)?.get(&name.1)?.values().next().cloned()
     }
 
     /// Puts any to-device event into a device's inbox, as a hostile server can.

@@ -1,6 +1,6 @@
 //! Rooms: state, membership, power levels, who sees what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId, RoomId,
@@ -78,25 +78,46 @@ impl Default for RoomOptions {
 
 pub(super) struct Room {
     pub(super) events: Vec<SimEvent>,
+    /// By event, on which side of a cut it was made that the others have not heard of it.
+    pub(super) made_on: BTreeMap<usize, u32>,
+    /// Events that no device of a user gets any more.
+    pub(super) soft_failed: BTreeSet<(usize, OwnedUserId)>,
     state: BTreeMap<(String, String), usize>,
     history_window: usize,
 }
 
 impl Room {
-    fn state_event(&self, event_type: &str, state_key: &str) -> Option<&SimEvent> {
-        let key = (event_type.to_owned(), state_key.to_owned());
-        self.events.get(*self.state.get(&key)?)
+    /// A state event as a side of a cut has it.
+    fn state_event(&self, event_type: &str, state_key: &str, side: u32) -> Option<&SimEvent> {
+        if side == 0 || self.made_on.is_empty() {
+            let key = (event_type.to_owned(), state_key.to_owned());
+            return self.events.get(*self.state.get(&key)?);
+        }
+        let found = self.events.iter().enumerate().rev().find(|(index, event)| {
+            event.event_type == event_type
+                && event.state_key.as_deref() == Some(state_key)
+                && self.is_seen_on(side, *index)
+        });
+        found.map(|(_, event)| event)
     }
 
-    pub(super) fn membership(&self, user: &OwnedUserId) -> MembershipState {
-        self.state_event("m.room.member", user.as_str())
+    pub(super) fn membership(&self, user: &OwnedUserId, side: u32) -> MembershipState {
+        self.state_event("m.room.member", user.as_str(), side)
             .map_or(MembershipState::Leave, SimEvent::membership)
     }
 
-    /// The state before an event, in order.
-    pub(super) fn state_before(&self, index: usize) -> Vec<&SimEvent> {
+    /// Everybody's membership as a side of a cut has it.
+    pub(super) fn members(&self, side: u32) -> BTreeMap<OwnedUserId, MembershipState> {
+        let users = self.state.keys().filter(|(event_type, _)| event_type == "m.room.member");
+        let users = users.filter_map(|(_, user)| OwnedUserId::try_from(user.as_str()).ok());
+        users.map(|user| (user.clone(), self.membership(&user, side))).collect()
+    }
+
+    /// The state before an event as a side of a cut has it, in order.
+    pub(super) fn state_before(&self, index: usize, side: u32) -> Vec<&SimEvent> {
         let mut state = BTreeMap::new();
-        for event in self.events.iter().take(index) {
+        let seen = self.events.iter().enumerate().take(index);
+        for (_, event) in seen.filter(|(index, _)| self.is_seen_on(side, *index)) {
             if let Some(key) = &event.state_key {
                 state.insert((&event.event_type, key), event);
             }
@@ -105,28 +126,31 @@ impl Room {
     }
 
     /// A user's memberships: from which event on it had which.
-    fn memberships(&self, user: &OwnedUserId) -> Vec<(usize, MembershipState)> {
+    fn memberships(&self, user: &OwnedUserId, side: u32) -> Vec<(usize, MembershipState)> {
         let is_theirs = |event: &SimEvent| {
             event.event_type == "m.room.member" && event.state_key.as_deref() == Some(user.as_str())
         };
         self.events
             .iter()
             .enumerate()
-            .filter(|(_, event)| is_theirs(event))
+            .filter(|(index, event)| is_theirs(event) && self.is_seen_on(side, *index))
             .map(|(index, event)| (index, event.membership()))
             .collect()
     }
 
-    /// Whether a user may see an event.
-    pub(super) fn is_visible(&self, user: &OwnedUserId, index: usize) -> bool {
-        let memberships = self.memberships(user);
+    /// Whether a user on a side of a cut may see an event.
+    pub(super) fn is_visible(&self, user: &OwnedUserId, side: u32, index: usize) -> bool {
+        if !self.is_seen_on(side, index) || self.soft_failed.contains(&(index, user.clone())) {
+            return false;
+        }
+        let memberships = self.memberships(user, side);
         let at = memberships.iter().rev().find(|(from, _)| *from <= index).map(|(_, m)| m);
         let later = memberships
             .iter()
             .any(|(from, membership)| *from > index && *membership == MembershipState::Join);
         let own = memberships.iter().any(|(from, _)| *from == index);
         let visibility = self
-            .state_event("m.room.history_visibility", "")
+            .state_event("m.room.history_visibility", "", side)
             .and_then(|event| event.content.get("history_visibility")?.as_str())
             .map_or(HistoryVisibility::Shared, HistoryVisibility::from);
         own || at == Some(&MembershipState::Join)
@@ -139,13 +163,13 @@ impl Room {
     }
 
     fn power_of(&self, user: &OwnedUserId) -> i64 {
-        self.state_event("m.room.power_levels", "")
+        self.state_event("m.room.power_levels", "", 0)
             .and_then(|event| event.content.get("users")?.get(user.as_str())?.as_i64())
             .unwrap_or_default()
     }
 
     fn power_for(&self, event_type: &str, default: i64) -> i64 {
-        self.state_event("m.room.power_levels", "")
+        self.state_event("m.room.power_levels", "", 0)
             .and_then(|event| event.content.get("events")?.get(event_type)?.as_i64())
             .unwrap_or(default)
     }
@@ -166,6 +190,8 @@ impl SimServer {
         let room_id = RoomId::parse(format!("!room{id}:example.org")).unwrap();
         let room = Room {
             events: Vec::new(),
+            made_on: BTreeMap::new(),
+            soft_failed: BTreeSet::new(),
             state: BTreeMap::new(),
             history_window: options.history_window,
         };
@@ -203,8 +229,9 @@ impl SimServer {
         if content.to_string().len() > MAX_EVENT {
             return Err(413);
         }
+        let side = state.state_side(&by.0);
         let room = state.rooms.get(room_id).ok_or(404_u16)?;
-        if room.membership(&by.0) != MembershipState::Join
+        if room.membership(&by.0, side) != MembershipState::Join
             || room.power_of(&by.0) < room.power_for(event_type, 0)
         {
             return Err(403);
@@ -225,8 +252,9 @@ impl SimServer {
     ) -> Result<OwnedEventId, u16> {
         let now = self.clock.now();
         let mut state = self.state();
+        let side = state.state_side(by);
         let room = state.rooms.get(room_id).ok_or(404_u16)?;
-        if room.membership(by) != MembershipState::Join
+        if room.membership(by, side) != MembershipState::Join
             || room.power_of(by) < room.power_for(event_type, 50)
         {
             return Err(403);
@@ -266,8 +294,9 @@ impl SimServer {
     ) -> Result<OwnedEventId, u16> {
         let now = self.clock.now();
         let mut state = self.state();
+        let side = state.state_side(by);
         let room = state.rooms.get(room_id).ok_or(404_u16)?;
-        let (theirs, before) = (room.membership(by), room.membership(user));
+        let (theirs, before) = (room.membership(by, side), room.membership(user, side));
         let joined = theirs == MembershipState::Join;
         let allowed = match membership {
             MembershipState::Join => by == user && before == MembershipState::Invite,
@@ -298,9 +327,9 @@ impl SimServer {
         self.state().append(room_id, sender, event_type, state_key, content, now)
     }
 
-    /// A user's membership.
+    /// A user's membership, by the youngest event that any side of a cut has.
     pub fn membership(&self, room_id: &RoomId, user: &OwnedUserId) -> MembershipState {
-        self.state().rooms[room_id].membership(user)
+        self.state().rooms[room_id].membership(user, 0)
     }
 
     /// All events of a room.
@@ -326,7 +355,7 @@ impl State {
     /// Whether a device gets an event when it asks for it.
     pub(super) fn may_get(&self, by: &DeviceName, room: &Room, index: usize) -> bool {
         let event = &room.events[index];
-        room.is_visible(&by.0, index)
+        room.is_visible(&by.0, self.state_side(&by.0), index)
             && !self.is_cut(&by.0, &event.sender)
             && !self.hidden.contains(&(by.clone(), event.event_id.clone()))
     }
@@ -342,6 +371,7 @@ impl State {
         timestamp: u64,
     ) -> OwnedEventId {
         let event_id = OwnedEventId::try_from(format!("$event{}", self.next_id())).unwrap();
+        let side = self.state_side(sender);
         let room = self.rooms.get_mut(room_id).expect("the room exists");
         let index = room.events.len();
         room.events.push(SimEvent {
@@ -355,6 +385,9 @@ impl State {
         if let Some(state_key) = state_key {
             room.state.insert((event_type.to_owned(), state_key.to_owned()), index);
         }
+        if side != 0 {
+            room.made_on.insert(index, side);
+        }
         let names: Vec<_> = self.devices.keys().cloned().collect();
         for name in names {
             self.deliver(room_id, index, &name);
@@ -362,12 +395,16 @@ impl State {
         event_id
     }
 
-    fn deliver(&mut self, room_id: &RoomId, index: usize, to: &DeviceName) {
+    pub(super) fn deliver(&mut self, room_id: &RoomId, index: usize, to: &DeviceName) {
+        let side = self.state_side(&to.0);
         let room = &self.rooms[room_id];
+        if !room.is_seen_on(side, index) {
+            return;
+        }
         let event = &room.events[index];
         let is_own_membership = event.event_type == "m.room.member"
             && event.state_key.as_deref() == Some(to.0.as_str());
-        let membership = room.membership(&to.0);
+        let membership = room.membership(&to.0, side);
         let joined = membership == MembershipState::Join;
         let knows = self.devices[to].known_rooms.contains(room_id);
         if is_own_membership && joined && !knows {
@@ -395,10 +432,11 @@ impl State {
 
     /// A device sees a room for the first time, or again.
     fn enter_room(&mut self, room_id: &RoomId, join: usize, to: &DeviceName) {
+        let side = self.state_side(&to.0);
         let room = &self.rooms[room_id];
         let first = join.saturating_sub(room.history_window);
         let visible: Vec<_> = (first..=join)
-            .filter(|index| room.is_visible(&to.0, *index))
+            .filter(|index| room.is_visible(&to.0, side, *index))
             .map(|index| Delivery { room_id: room_id.to_owned(), index })
             .collect();
         let device = self.device(to);
@@ -409,10 +447,11 @@ impl State {
 
     /// A new device sees the rooms that its user is in.
     pub(super) fn show_rooms(&mut self, to: &DeviceName) {
+        let side = self.state_side(&to.0);
         let rooms: Vec<_> = self
             .rooms
             .iter()
-            .filter(|(_, room)| room.membership(&to.0) == MembershipState::Join)
+            .filter(|(_, room)| room.membership(&to.0, side) == MembershipState::Join)
             .map(|(room_id, room)| (room_id.clone(), room.events.len() - 1))
             .collect();
         for (room_id, last) in rooms {

@@ -43,6 +43,7 @@ impl SimServer {
     /// Takes what is new for a device.
     pub fn sync(&self, name: &DeviceName) -> SimSync {
         let mut state = self.state();
+        let side = state.state_side(&name.0);
         let State { devices, rooms: rooms_of_server, changed_users, hidden, .. } = &mut *state;
         let device = devices.entry(name.clone()).or_default();
         let mut lists = DeviceLists::new();
@@ -73,7 +74,7 @@ impl SimServer {
                 continue;
             }
             let is_new = device.new_rooms.remove(&delivery.room_id);
-            let before = if is_new { room.state_before(delivery.index) } else { Vec::new() };
+            let before = if is_new { room.state_before(delivery.index, side) } else { Vec::new() };
             rooms.push(SimRoomSync {
                 room_id: delivery.room_id.clone(),
                 state: before.into_iter().map(super::SimEvent::to_json).collect(),
@@ -167,5 +168,16 @@ impl SimServer {
     /// Forgets the events that a device has not synced, as a limited timeline does.
     pub fn drops_timeline_of(&self, name: &DeviceName) {
         self.state().device(name).timeline.clear();
+    }
+
+    /// Forgets the commits and messages that a device has not synced, but not the state: a limited
+    /// timeline brings that apart.
+    pub fn drops_messages_of(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let State { devices, rooms, .. } = &mut *state;
+        let is_state = |delivery: &Delivery| {
+            rooms[&delivery.room_id].events[delivery.index].state_key.is_some()
+        };
+        devices.get_mut(name).expect("the device exists").timeline.retain(is_state);
     }
 }

@@ -1,0 +1,224 @@
+//! `cargo xtask sim`.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::mpsc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use matrix_mls_sim::{Outcome, Plan, Report, Scenario, minimise, run};
+
+/// Whole machines on simulated homeservers: what happens follows from a seed, and must end well
+#[derive(Clone, Debug, Parser)]
+#[command(name = "mls-sim", bin_name = "cargo xtask sim", version)]
+struct Args {
+    /// How many seeds
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many devices there are at the beginning, at least 3
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(3..=200))]
+    devices: u64,
+    /// Only this scenario (can be repeated); otherwise all of them by turns
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<String>,
+    /// Make the trace of what fails as short as it can be
+    #[arg(long)]
+    minimise: bool,
+    /// So many processes
+    #[arg(long, default_value_t = 1)]
+    jobs: u64,
+    /// Do what a trace says, as a failure prints it
+    #[arg(long, value_name = "JSON")]
+    trace: Option<String>,
+    /// Print what happens
+    #[arg(long)]
+    log: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Print every run as a line of JSON, for the process that has started this one
+    #[arg(long, hide = true)]
+    worker: Option<u64>,
+}
+
+/// A run as one process tells another.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Line {
+    scenario: Scenario,
+    seed: u64,
+    outcome: Outcome,
+    /// The trace of what fails.
+    plan: Option<Plan>,
+    log: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match start(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<bool> {
+    if let Some(trace) = &args.trace {
+        let plan: Plan = serde_json::from_str(trace).context("not a trace")?;
+        let line = one(args, plan);
+        print_failure(&line);
+        println!("{}", serde_json::to_string_pretty(&line.outcome)?);
+        return Ok(line.outcome.failure.is_none());
+    }
+    let scenarios = scenarios(&args.only)?;
+    if let Some(worker) = args.worker {
+        work(args, &scenarios, worker, |line| {
+            println!("{}", serde_json::to_string(&line).unwrap_or_default());
+        });
+        return Ok(true);
+    }
+    let mut reports: BTreeMap<Scenario, Report> = BTreeMap::new();
+    let mut all = Report::default();
+    let mut failures = Vec::new();
+    let mut take = |line: Line| {
+        reports.entry(line.scenario).or_default().add(&line.outcome);
+        all.add(&line.outcome);
+        if line.outcome.failure.is_some() {
+            print_failure(&line);
+            failures.push((line.scenario, line.seed));
+        } else if args.log {
+            println!("{}", line.log.unwrap_or_default());
+        }
+    };
+    if args.jobs <= 1 {
+        work(args, &scenarios, 0, &mut take);
+    } else {
+        for line in in_processes(args)? {
+            take(line?);
+        }
+    }
+    if args.json {
+        let reports: BTreeMap<_, _> =
+            reports.iter().map(|(s, report)| (s.name(), report)).collect();
+        let failures: Vec<_> = failures.iter().map(|(s, seed)| (s.name(), *seed)).collect();
+        let json = serde_json::json!({
+            "devices": args.devices, "all": all, "scenarios": reports, "failures": failures,
+            "p50": all.sends_of(50), "p95": all.sends_of(95),
+        });
+        println!("{}", serde_json::to_string_pretty(&json)?);
+    } else {
+        print(&reports, &all);
+    }
+    std::io::stdout().flush()?;
+    Ok(failures.is_empty())
+}
+
+fn scenarios(only: &[String]) -> Result<Vec<Scenario>> {
+    if only.is_empty() {
+        return Ok(Scenario::ALL.to_vec());
+    }
+    let named = |name: &String| match Scenario::named(name) {
+        Some(scenario) => Ok(scenario),
+        None => {
+            let names: Vec<_> = Scenario::ALL.iter().map(|scenario| scenario.name()).collect();
+            bail!("no scenario {name}; there are {}", names.join(", "))
+        }
+    };
+    only.iter().map(named).collect()
+}
+
+/// Runs every `jobs`-th seed.
+fn work(args: &Args, scenarios: &[Scenario], worker: u64, mut take: impl FnMut(Line)) {
+    let devices = usize::try_from(args.devices).unwrap_or(8);
+    for (seed, scenario) in (args.from..args.from + args.seeds).zip(scenarios.iter().cycle()) {
+        if seed % args.jobs.max(1) == worker {
+            take(one(args, Plan::new(*scenario, seed, devices)));
+        }
+    }
+}
+
+fn one(args: &Args, plan: Plan) -> Line {
+    let mut outcome = run(&plan);
+    let mut log = args.log.then(|| outcome.log.clone());
+    let (scenario, seed) = (plan.scenario, plan.setup.seed);
+    let mut failed = None;
+    if outcome.failure.is_some() {
+        failed = Some(plan);
+        if let Some(plan) = failed.as_mut().filter(|_| args.minimise) {
+            *plan = minimise(plan, &outcome);
+            let again = run(plan);
+            if again.failure.is_some() {
+                outcome = again;
+            }
+        }
+        log = Some(outcome.log.clone());
+    }
+    Line { scenario, seed, outcome, plan: failed, log }
+}
+
+/// Starts this program `jobs` times, and gives what they say as they say it.
+fn in_processes(args: &Args) -> Result<impl Iterator<Item = Result<Line>>> {
+    let program = std::env::current_exe()?;
+    let (sender, receiver) = mpsc::channel();
+    for worker in 0..args.jobs {
+        let mut child: Child = Command::new(&program)
+            .args(std::env::args_os().skip(1))
+            .args(["--worker", &worker.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let sender = sender.clone();
+        let output = child.stdout.take().context("a pipe")?;
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let line = line.map_err(anyhow::Error::from);
+                let line = line.and_then(|line| Ok(serde_json::from_str::<Line>(&line)?));
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+            match child.wait() {
+                Ok(status) if status.success() => {}
+                other => drop(sender.send(Err(anyhow::anyhow!("a worker ended with {other:?}")))),
+            }
+        });
+    }
+    Ok(receiver.into_iter())
+}
+
+fn print_failure(line: &Line) {
+    let Line { scenario, seed, outcome, plan, log } = line;
+    if let Some(log) = log {
+        println!("{log}");
+    }
+    for failure in &outcome.expected {
+        println!("expected: {failure}");
+    }
+    if let Some(failure) = &outcome.failure {
+        println!("FAILED {} with seed {seed}: {failure}", scenario.name());
+    }
+    if let Some(plan) = plan {
+        println!("again with --trace '{}'", serde_json::to_string(plan).unwrap_or_default());
+    }
+}
+
+fn print(reports: &BTreeMap<Scenario, Report>, all: &Report) {
+    println!("{}", Report::head());
+    for (scenario, report) in reports {
+        println!("{}", report.line(Some(*scenario)));
+    }
+    println!("{all}");
+    for (kind, runs) in &all.expected {
+        println!("expected in {runs} runs: {kind}");
+    }
+    println!(
+        "sim: {} runs, {} failed, {} messages read {} times, {} comparisons with the model, {} ms",
+        all.runs, all.failures, all.messages, all.read, all.compared, all.took_ms
+    );
+}

@@ -1,0 +1,105 @@
+//! A run from its beginning to its end.
+
+use std::{
+    cell::RefCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Once,
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{executor::block_on, failure::Failure, plan::Plan, world::World};
+
+/// What was counted in a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Messages that were sent.
+    pub messages: usize,
+    /// Commits that servers have.
+    pub commits: usize,
+    /// Messages that had to be sent after everything was healed until everybody was on one tip.
+    pub sends: Option<usize>,
+    /// How long that took, in simulated milliseconds.
+    pub healing_ms: u64,
+    /// How long honest devices were on a branch of an attacker, summed over them, in simulated
+    /// milliseconds.
+    pub attacked_ms: u64,
+    /// How long they were there to be so, from the first attack on.
+    pub exposed_ms: u64,
+    /// Comparisons with the model.
+    pub compared: usize,
+    /// Messages that devices were to read, and have read.
+    pub read: usize,
+    /// How long the run took, in true milliseconds.
+    pub took_ms: u128,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The check that failed, if one did.
+    pub failure: Option<Failure>,
+    /// What rules that are not there yet would have prevented.
+    pub expected: Vec<Failure>,
+    /// What was counted.
+    pub stats: Stats,
+    /// What happened.
+    #[serde(skip)]
+    pub log: String,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Does what a plan says, heals everything, and checks.
+pub fn run(plan: &Plan) -> Outcome {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
+        }));
+    });
+    let begin = Instant::now();
+    let mut world = None;
+    let mut expected = Vec::new();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        block_on(async {
+            let world = world.insert(World::begins(&plan.setup).await?);
+            for action in &plan.actions {
+                world.does(action).await?;
+            }
+            world.ends(&mut expected).await
+        })
+    }));
+    let failure = match result {
+        Ok(done) => done.err(),
+        Err(_) => {
+            let found = PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_default();
+            Some(Failure::new("panic", found))
+        }
+    };
+    if let Some(world) = world.as_mut().filter(|_| failure.is_some() || !expected.is_empty()) {
+        // After a panic a lock may be held for ever; so only where there was none.
+        if failure.as_ref().is_none_or(|failure| failure.check != "panic") {
+            block_on(world.describes());
+        }
+    }
+    let (mut stats, log) =
+        world.map(|world| (world.stats().clone(), world.log().to_owned())).unwrap_or_default();
+    stats.took_ms = begin.elapsed().as_millis();
+    // What was to be expected is no failure, whenever it shows.
+    let (failure, mut late) = match failure {
+        Some(failure) if failure.is_expected() => (None, vec![failure]),
+        other => (other, Vec::new()),
+    };
+    expected.append(&mut late);
+    if failure.is_none()
+        && let Some(unexpected) = expected.iter().position(|failure| !failure.is_expected())
+    {
+        let failure = expected.remove(unexpected);
+        return Outcome { failure: Some(failure), expected, stats, log };
+    }
+    Outcome { failure, expected, stats, log }
+}

@@ -1,0 +1,149 @@
+//! What many runs come to.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{outcome::Outcome, scenario::Scenario};
+
+/// The results of the runs of one scenario, or of all.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Runs.
+    pub runs: usize,
+    /// Runs in which a check failed.
+    pub failures: usize,
+    /// Runs that met something for which a rule is missing yet.
+    pub expected: BTreeMap<String, usize>,
+    /// Messages that had to be sent after healing until everybody was on one tip: of how many runs
+    /// which number.
+    pub sends: BTreeMap<usize, usize>,
+    /// Messages sent.
+    pub messages: usize,
+    /// Messages read.
+    pub read: usize,
+    /// Commits.
+    pub commits: usize,
+    /// The most commits in one run.
+    pub most_commits: usize,
+    /// Comparisons with the model.
+    pub compared: usize,
+    /// How long honest devices were on an attacker's branch, in simulated milliseconds.
+    pub attacked_ms: u64,
+    /// How long they could have been.
+    pub exposed_ms: u64,
+    /// True milliseconds of all runs together.
+    pub took_ms: u128,
+    /// True milliseconds of the longest.
+    pub longest_ms: u128,
+}
+
+impl Report {
+    /// Counts a run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        let stats = &outcome.stats;
+        self.runs += 1;
+        self.failures += usize::from(outcome.failure.is_some());
+        let kinds: std::collections::BTreeSet<_> = outcome
+            .expected
+            .iter()
+            .map(|f| format!("{} for want of {:?}", f.check, f.needs))
+            .collect();
+        for kind in kinds {
+            *self.expected.entry(kind.replace("Some(", "").replace(')', "")).or_default() += 1;
+        }
+        if let Some(sends) = stats.sends {
+            *self.sends.entry(sends).or_default() += 1;
+        }
+        self.messages += stats.messages;
+        self.read += stats.read;
+        self.commits += stats.commits;
+        self.most_commits = self.most_commits.max(stats.commits);
+        self.compared += stats.compared;
+        self.attacked_ms += stats.attacked_ms;
+        self.exposed_ms += stats.exposed_ms;
+        self.took_ms += stats.took_ms;
+        self.longest_ms = self.longest_ms.max(stats.took_ms);
+    }
+
+    /// So many sends were enough in this part of the runs, of 100.
+    pub fn sends_of(&self, percent: usize) -> Option<usize> {
+        let all: usize = self.sends.values().sum();
+        let mut left = (all * percent).div_ceil(100);
+        self.sends.iter().find_map(|(sends, runs)| {
+            left = left.saturating_sub(*runs);
+            (left == 0).then_some(*sends)
+        })
+    }
+
+    /// One line of a table.
+    pub fn line(&self, scenario: Option<Scenario>) -> String {
+        let name = scenario.map_or("all", Scenario::name);
+        let runs = self.runs.max(1);
+        let number = |sends: Option<usize>| sends.map_or("-".to_owned(), |sends| sends.to_string());
+        let share = if self.exposed_ms == 0 {
+            "    -".to_owned()
+        } else {
+            format!("{:4.1}%", 100.0 * ratio(self.attacked_ms, self.exposed_ms))
+        };
+        format!(
+            "{name:20} {:6} {:6} {:8} {:5} {:5} {:5} {:8} {:8} {share} {:7}",
+            self.runs,
+            self.failures,
+            self.expected.values().sum::<usize>(),
+            number(self.sends_of(50)),
+            number(self.sends_of(95)),
+            number(self.sends.keys().next_back().copied()),
+            self.commits / runs,
+            self.most_commits,
+            self.took_ms / u128::try_from(runs).unwrap_or(1),
+        )
+    }
+
+    /// What the columns of [`Report::line`] are.
+    pub fn head() -> String {
+        format!(
+            "{:20} {:>6} {:>6} {:>8} {:>5} {:>5} {:>5} {:>8} {:>8} {:>5} {:>7}",
+            "scenario",
+            "runs",
+            "failed",
+            "expected",
+            "p50",
+            "p95",
+            "most",
+            "commits",
+            "most",
+            "bad",
+            "ms/run"
+        )
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn ratio(part: u64, of: u64) -> f64 {
+    part as f64 / of as f64
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.line(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_runs() {
+        let mut report =
+            Report { sends: BTreeMap::from([(0, 10), (1, 85), (6, 5)]), ..Report::default() };
+        assert_eq!(
+            (report.sends_of(10), report.sends_of(50), report.sends_of(95)),
+            (Some(0), Some(1), Some(1))
+        );
+        assert_eq!(report.sends_of(96), Some(6));
+        report.sends.clear();
+        assert_eq!(report.sends_of(50), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Syncing, and time that passes.
+
+use matrix_sdk_crypto_mls::{Clock as _, MlsError};
+
+use super::World;
+use crate::failure::Failure;
+
+/// So many rounds of syncs bring everybody to rest, or never.
+const MAX_ROUNDS: usize = 60;
+
+/// So many times something is due in one stretch of time at most.
+const MAX_DUE: usize = 400;
+
+impl World {
+    /// The true time, in milliseconds since 1970.
+    pub(crate) fn true_time(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// A device syncs once.
+    pub(crate) async fn syncs(&mut self, d: usize) -> Result<(), Failure> {
+        let Some(device) = self.device(d) else { return Ok(()) };
+        device.syncs().await;
+        if std::mem::take(&mut self.devices[d].asks_for_members) {
+            self.gets_members(d).await?;
+            device.pumps().await;
+        }
+        Ok(())
+    }
+
+    /// A device's application asks for the room's members.
+    async fn gets_members(&self, d: usize) -> Result<(), Failure> {
+        let device = &self.devices[d].device;
+        let members = self.server.members_as_seen_by(&self.room_id, device.user_id());
+        match device.mls().set_room_members(&self.room_id, members.clone()).await {
+            Err(MlsError::Store(_)) => {
+                device.store().heal();
+                device.restarts().await;
+                device.mls().set_room_members(&self.room_id, members).await
+            }
+            done => done,
+        }
+        .map_err(|error| Failure::new("members", format!("{device:?}: {error}")))
+    }
+
+    /// Everybody who is online syncs until nothing new comes.
+    pub(crate) async fn settles(&mut self) -> Result<(), Failure> {
+        for _ in 0..MAX_ROUNDS {
+            let mut news = false;
+            for d in 0..self.devices.len() {
+                if !self.devices[d].is_online || self.devices[d].is_gone {
+                    continue;
+                }
+                if self.server.has_news_for(self.devices[d].device.name()) {
+                    news = true;
+                    self.syncs(d).await?;
+                }
+            }
+            if !news {
+                return self.agrees_with_model().await;
+            }
+        }
+        Err(Failure::new("rest", format!("still something new after {MAX_ROUNDS} rounds of syncs")))
+    }
+
+    /// Time passes. Whoever is online does what is due when it is due.
+    pub(crate) async fn passes(&mut self, milliseconds: u64) -> Result<(), Failure> {
+        let end = self.true_time() + milliseconds;
+        let mut tried = Vec::new();
+        for _ in 0..MAX_DUE {
+            let next = (0..self.devices.len())
+                .filter_map(|d| Some((self.due(d)?, d)))
+                .filter(|next| next.0 <= end && !tried.contains(next))
+                .min();
+            let Some((due, d)) = next else {
+                self.advances_to(end).await;
+                return self.settles().await;
+            };
+            // What is due and stays due is not tried all the time.
+            tried.push((due, d));
+            self.advances_to(due).await;
+            self.devices[d].device.pumps().await;
+            self.settles().await?;
+        }
+        Err(Failure::new(
+            "endless",
+            format!("something was due more than {MAX_DUE} times in {milliseconds} ms"),
+        ))
+    }
+
+    /// When a device has something to do, by the true time.
+    fn due(&self, d: usize) -> Option<u64> {
+        let member = &self.devices[d];
+        if !member.is_online || member.is_gone || member.is_evil {
+            return None;
+        }
+        let due = member.device.mls().next_deadline()?;
+        Some(due.saturating_add_signed(-member.skew))
+    }
+
+    async fn advances_to(&mut self, time: u64) {
+        let by = time.saturating_sub(self.true_time());
+        self.counts_exposure(by).await;
+        self.clock.advance(by);
+        for member in &self.devices {
+            member.device.clock().advance(by);
+        }
+    }
+}
