@@ -291,8 +291,8 @@ impl Joiner<'_> {
     }
 }
 
-/// Deletes the pieces of a room that no row names any more, and the rosters before them.
-pub(crate) async fn collect_garbage(
+/// Deletes the rosters of a room that no row names any more.
+pub(crate) async fn delete_unused_rosters(
     transaction: &mut Transaction<'_>,
     room: &RoomKey,
 ) -> Result<(), StoreError> {
@@ -309,6 +309,14 @@ pub(crate) async fn collect_garbage(
     for key in unused {
         transaction.delete_in_room(table::ROSTER, room, &key).await?;
     }
+    Ok(())
+}
+
+/// Deletes the pieces of a room that no row names any more.
+pub(crate) async fn collect_garbage(
+    transaction: &mut Transaction<'_>,
+    room: &RoomKey,
+) -> Result<(), StoreError> {
     let lists = transaction.chunk_lists(room).await?;
     let used = union(lists.values().flatten());
     let known = transaction.chunks(room).await?;

@@ -1,6 +1,9 @@
 //! What the last batches have left in the database, so that the next one need not read it again.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use crate::{
     chunks::Before,
@@ -34,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) last_chunk: Option<i64>,
     /// By room, the pieces that its rows name, by the rows' lookup keys.
     pub(crate) lists: HashMap<i64, HashMap<Vec<u8>, Vec<Range<i64>>>>,
+    /// The lookup keys of rosters that are there.
+    pub(crate) rosters: HashSet<Vec<u8>>,
     /// By room, the ratchet tree that was stored last.
     pub(crate) trees: HashMap<i64, Before>,
 }
@@ -46,7 +51,7 @@ impl Known {
 
     /// A transaction begins: what is known still holds if nobody else has written.
     pub(crate) fn keep_if(&mut self, version: i64) {
-        let counts = [self.rooms.len(), self.sums.len(), self.nonces.len()];
+        let counts = [self.rooms.len(), self.sums.len(), self.nonces.len(), self.rosters.len()];
         let chunks: usize = self.chunks.values().map(HashMap::len).sum();
         let runs: usize = self.lists.values().flat_map(HashMap::values).map(Vec::len).sum();
         let trees: usize = self.trees.values().map(Before::size).sum();

@@ -50,10 +50,16 @@ pub(crate) async fn save(
     }
     for (room_id, changes) in &changes.rooms {
         let room = transaction.room(room_id).await?;
-        erased |=
-            Saver { transaction, room, rosters: HashMap::new(), garbage: false, erased: false }
-                .save(changes)
-                .await?;
+        erased |= Saver {
+            transaction,
+            room,
+            rosters: HashMap::new(),
+            garbage: false,
+            old_rosters: false,
+            erased: false,
+        }
+        .save(changes)
+        .await?;
     }
     Ok(erased)
 }
@@ -99,8 +105,9 @@ struct Saver<'a, 'c> {
     room: RoomKey,
     /// The rosters that are there, by address: one batch has the same one several times.
     rosters: HashMap<usize, ([u8; 32], Vec<u8>)>,
-    /// Something that named chunks or rosters has gone.
+    /// Something that named chunks has gone, or that named rosters.
     garbage: bool,
+    old_rosters: bool,
     erased: bool,
 }
 
@@ -147,7 +154,10 @@ impl Saver<'_, '_> {
             let (table, beside) = (table::LEDGER, Beside::Nothing);
             self.transaction.put_in_room(table, &self.room, &key, beside, &value).await?;
         }
-        if self.garbage {
+        if self.old_rosters {
+            chunks::delete_unused_rosters(self.transaction, &self.room).await?;
+        }
+        if self.garbage || self.old_rosters {
             chunks::collect_garbage(self.transaction, &self.room).await?;
         }
         Ok(self.erased)
@@ -163,7 +173,7 @@ impl Saver<'_, '_> {
             let key = self.key(table::RECORD, node.as_bytes());
             let row = RecordRow::new(entry, hash);
             let beside = Beside::Key("roster", link.as_deref());
-            self.garbage |= self.put(table::RECORD, &key, beside, &row).await?;
+            self.old_rosters |= self.put(table::RECORD, &key, beside, &row).await?;
         }
         for (node, state) in &group.states {
             let Some(state) = state else {
@@ -176,7 +186,7 @@ impl Saver<'_, '_> {
             let chunks = cutter.store(self.transaction, &self.room).await?;
             let was_there =
                 self.put(table::NODE_STATE, &key, Beside::Sealed(&chunks), &row).await?;
-            self.note_erased(was_there);
+            self.note_erased(table::NODE_STATE, was_there);
         }
         for (node, vault) in &group.vaults {
             let row = vault.clone().map(|vault| VaultRow { node: *node, vault });
@@ -192,7 +202,7 @@ impl Saver<'_, '_> {
             let row = EpochKeyRow::new(epoch_key, hash);
             let beside = Beside::Key("roster", Some(&link));
             let was_there = self.put(table::EPOCH_KEY, &key, beside, &row).await?;
-            self.note_erased(was_there);
+            self.note_erased(table::EPOCH_KEY, was_there);
         }
         for (node, pending) in &group.pending {
             let Some(pending) = pending else {
@@ -207,7 +217,7 @@ impl Saver<'_, '_> {
             let chunks = cutter.store(self.transaction, &self.room).await?;
             let beside = Beside::Both(&link, &chunks);
             let was_there = self.put(table::PENDING, &key, beside, &row).await?;
-            self.note_erased(was_there);
+            self.note_erased(table::PENDING, was_there);
         }
         Ok(())
     }
@@ -262,13 +272,14 @@ impl Saver<'_, '_> {
     async fn erase(&mut self, table: Table, node: &NodeId) -> Result<(), StoreError> {
         let key = self.key(table, node.as_bytes());
         let was_there = self.transaction.delete_in_room(table, &self.room, &key).await?;
-        self.note_erased(was_there);
+        self.note_erased(table, was_there);
         Ok(())
     }
 
     /// Takes note that such a row was deleted or replaced, if there was one.
-    const fn note_erased(&mut self, was_there: bool) {
-        self.garbage |= was_there;
+    fn note_erased(&mut self, table: Table, was_there: bool) {
+        self.garbage |= was_there && table::CHUNKED.contains(&table);
+        self.old_rosters |= was_there && table::WITH_ROSTER.contains(&table);
         self.erased |= was_there;
     }
 
@@ -280,7 +291,7 @@ impl Saver<'_, '_> {
         }
         let hash = roster.content_hash();
         let key = self.key(table::ROSTER, &hash);
-        if !self.transaction.has(table::ROSTER, &key).await? {
+        if !self.transaction.has_roster(&key).await? {
             let encoded = encode_compact(&**roster)?;
             let mut cutter = Cutter::default();
             let row = RosterRow(cutter.cut_public(&encoded));

@@ -51,6 +51,9 @@ tables! {
 /// The tables whose rows name chunks.
 pub(crate) const CHUNKED: [Table; 3] = [ROSTER, NODE_STATE, PENDING];
 
+/// The tables whose rows name a roster.
+pub(crate) const WITH_ROSTER: [Table; 3] = [RECORD, EPOCH_KEY, PENDING];
+
 /// The tables that are read with the room, whose rows a seal holds together.
 pub(crate) const SEALED: [Table; 8] =
     [VIEW, ROSTER, RECORD, NODE_STATE, VAULT, EPOCH_KEY, PENDING, GENERATION];

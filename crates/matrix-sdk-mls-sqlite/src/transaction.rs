@@ -365,6 +365,7 @@ impl<'c> Transaction<'c> {
         if let Some(lists) = self.writer.known.lists.get_mut(&room.id) {
             lists.remove(key);
         }
+        self.writer.known.rosters.remove(key);
         if !seal::is_sealed(self.cipher, table) {
             return self.delete(table, key).await;
         }
@@ -388,13 +389,19 @@ impl<'c> Transaction<'c> {
         Ok(done.rows_affected() > 0)
     }
 
-    pub(crate) async fn has(&mut self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        let sql = format!("SELECT 1 FROM {} WHERE key = ?", table.name);
-        let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+    /// Whether a roster is there.
+    pub(crate) async fn has_roster(&mut self, key: &[u8]) -> Result<bool, StoreError> {
+        if self.writer.known.rosters.contains(key) {
+            return Ok(true);
+        }
+        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM roster WHERE key = ?")
             .bind(key)
             .fetch_optional(self.connection())
             .await
             .map_err(database)?;
+        if found.is_some() {
+            self.writer.known.rosters.insert(key.to_owned());
+        }
         Ok(found.is_some())
     }
 

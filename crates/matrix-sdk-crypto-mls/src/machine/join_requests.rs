@@ -63,7 +63,9 @@ impl MlsMachine {
             return Ok(());
         };
         let (sender, content) = (sender.clone(), content.clone());
-        let mut request = HeldJoinRequest { sender, member, content, received_at: self.now() };
+        let now = self.now();
+        let mut request =
+            HeldJoinRequest { sender, member, content, received_at: now, renewed_at: now };
         let mut requests = room.view.join_requests.clone();
         let is_same = |held: &HeldJoinRequest| held.member.device() == request.member.device();
         if let Some(at) = requests.iter().position(is_same) {

@@ -376,7 +376,7 @@ impl MlsMachine {
         let mut changes = Changes::default();
         // The first copy is kept, unless a Welcome that waits names another, or this is the author's
         // and that was none.
-        let held = self.inner.store.held_welcomes(&room.id).await?;
+        let held = self.held_welcomes(room).await?;
         let named = held.iter().any(|welcome| {
             welcome.content.epoch == node && welcome.content.epoch_event == *event_id
         });
@@ -493,7 +493,7 @@ impl MlsMachine {
         node: NodeId,
         head: &EventHead,
     ) -> Result<(), MlsError> {
-        if self.inner.store.queued_event_count(&room.id).await? >= MAX_QUEUED {
+        if self.queue_length(room).await? >= MAX_QUEUED {
             debug!("Too many events wait in the room; one more is not kept");
             return Ok(());
         }
@@ -535,6 +535,9 @@ impl MlsMachine {
 
     /// Takes what waited for one epoch, and gives the epochs that are known by that.
     async fn take_queued(&self, room: &mut Room, node: NodeId) -> Result<Vec<NodeId>, MlsError> {
+        if self.queue_length(room).await? == 0 {
+            return Ok(Vec::new());
+        }
         let queued = self.inner.store.queued_events(&room.id, &node).await?;
         let Some(roster) = room.group.roster(&node).filter(|_| !queued.is_empty()) else {
             return Ok(Vec::new());
@@ -571,7 +574,7 @@ impl MlsMachine {
     /// After a start, or after the store has failed in between: what waits for epochs that were
     /// entered.
     async fn drain(&self, room: &mut Room) -> Result<(), MlsError> {
-        let waits = self.inner.store.queued_event_count(&room.id).await? > 0;
+        let waits = self.queue_length(room).await? > 0;
         let graph = room.group.graph();
         let has_seen = |node: &NodeId| {
             graph.children(node).any(|c| graph.status(&c) == Some(NodeStatus::Seen))

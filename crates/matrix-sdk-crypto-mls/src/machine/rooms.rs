@@ -14,7 +14,7 @@ use super::{MlsMachine, lock, prepare::Settled};
 use crate::{
     error::MlsError,
     room::RoomView,
-    store::{Changes, RoomChanges, StoreVersion, StoredRoom},
+    store::{Changes, HeldWelcome, RoomChanges, StoreVersion, StoredRoom},
 };
 
 /// A room in memory: always what the store has.
@@ -35,6 +35,10 @@ pub(crate) struct Room {
     saving: bool,
     /// Nothing in the queue waits for an epoch that was entered.
     pub(super) drained: bool,
+    /// It is known that no Welcome is held, and that no event waits: most of the time, and asking the
+    /// store takes its time.
+    nothing_held: bool,
+    nothing_queued: bool,
     /// The room and its group agree; forgotten when either changes.
     pub(super) settled: Option<Settled>,
     /// The epoch beside a commit that is to be repaired, where we send instead of below it; none
@@ -161,6 +165,29 @@ impl MlsMachine {
         })))
     }
 
+    /// The Welcomes that are held for a room.
+    pub(super) async fn held_welcomes(
+        &self,
+        room: &mut Room,
+    ) -> Result<Vec<HeldWelcome>, MlsError> {
+        if room.nothing_held {
+            return Ok(Vec::new());
+        }
+        let held = self.inner.store.held_welcomes(&room.id).await?;
+        room.nothing_held = held.is_empty();
+        Ok(held)
+    }
+
+    /// How many events wait for an epoch.
+    pub(super) async fn queue_length(&self, room: &mut Room) -> Result<usize, MlsError> {
+        if room.nothing_queued {
+            return Ok(0);
+        }
+        let count = self.inner.store.queued_event_count(&room.id).await?;
+        room.nothing_queued = count == 0;
+        Ok(count)
+    }
+
     /// Stores an operation's changes, then lets the room in memory follow.
     ///
     /// [`crate::store::StoreError::Outdated`] when somebody else has written since the room was
@@ -198,6 +225,8 @@ impl Room {
             commit_times: stored.commit_times,
             version,
             saving: false,
+            nothing_held: false,
+            nothing_queued: false,
             drained: false,
             settled: None,
             beside: None,
@@ -209,6 +238,8 @@ impl Room {
     /// Takes stored changes over. Whether there is more, or less, than counters now.
     fn apply(&mut self, changes: RoomChanges) -> bool {
         self.generations.extend(changes.generations);
+        self.nothing_held &= changes.welcomes.values().all(Option::is_none);
+        self.nothing_queued &= changes.queued.values().all(Option::is_none);
         if changes.view.is_none() && changes.group.is_empty() && changes.commits.is_empty() {
             return false;
         }

@@ -123,7 +123,7 @@ impl MlsMachine {
             self.report_dropped(room, welcome, error.to_string());
             return Ok(false);
         }
-        let held = self.inner.store.held_welcomes(room_id).await?;
+        let held = self.held_welcomes(room).await?;
         match held.iter().find(|held| held.content.epoch == node) {
             // Who comes second does not push out who may have been the true sender.
             Some(first) if first.sender != welcome.sender => return Ok(false),

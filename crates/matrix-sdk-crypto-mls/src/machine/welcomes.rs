@@ -32,7 +32,7 @@ enum Verdict {
 impl MlsMachine {
     /// Uses the Welcomes that are held for a room, as far as they can be used now.
     pub(super) async fn try_to_join(&self, room: &mut Room) -> Result<(), MlsError> {
-        for welcome in self.inner.store.held_welcomes(&room.id).await? {
+        for welcome in self.held_welcomes(room).await? {
             let node = welcome.content.epoch;
             match self.judge(room, &welcome).await? {
                 Verdict::Hold => {}

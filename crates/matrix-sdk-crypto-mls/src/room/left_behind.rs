@@ -42,4 +42,7 @@ pub struct HeldJoinRequest {
     pub content: ToDeviceJoinRequestEventContent,
     /// When the device's first request came that was not answered yet, in milliseconds since 1970.
     pub received_at: u64,
+    /// When its last one came, which this is.
+    #[serde(default)]
+    pub renewed_at: u64,
 }
