@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use matrix_dmls::{ALGORITHM, Device, NodeId, new_key_package};
+use matrix_dmls::{ALGORITHM, Device, KeyPackageRef, NodeId, OwnKeyPackage, new_key_package};
 use ruma::{TransactionId, UserId};
 use sha2::{Digest, Sha256};
 
@@ -112,47 +112,35 @@ impl MlsMachine {
         }
         let mut changes = Changes::default();
         let now = self.now();
-        let package = match behind.key_package {
-            Some((reference, at))
-                if now.saturating_sub(at) < PACKAGE_AGE
-                    && !behind.tries.is_multiple_of(PACKAGE_TRIES) =>
-            {
-                self.inner.store.key_package(&reference).await?
-            }
-            _ => None,
-        };
-        let package = match package {
-            Some(package) => package.package,
-            None => {
-                let package = new_key_package(&self.inner.local, false)?;
+        let request_id = TransactionId::new().to_string();
+        let known = std::mem::take(&mut behind.key_packages);
+        let mut messages = Vec::with_capacity(asked.len());
+        for device in asked {
+            let Ok(user_id) = UserId::parse(&device.user_id) else { continue };
+            let name = format!("{} {}", device.user_id, device.device_id);
+            let (made_at, package) = self.package_to_ask(&behind, known.get(&name)).await?;
+            if made_at == now {
                 let stored = StoredKeyPackage {
                     package: package.clone(),
                     published: false,
                     replaced_at: Some(now),
                 };
                 changes.key_packages.insert(package.reference, Some(stored));
-                behind.key_package = Some((package.reference, now));
-                package
             }
-        };
-        let mut content = ToDeviceJoinRequestEventContent::new(
-            ALGORITHM.to_owned(),
-            room.id.clone(),
-            tip,
-            TransactionId::new().to_string(),
-            now,
-            package.key_package,
-        );
-        let json = content.signed_json().ok_or(MlsError::NoDeviceSignature)?;
-        let signature = identity::sign(&self.inner.olm, &json).await?;
-        content.sign(self.user_id(), self.device_id(), STANDARD_NO_PAD.encode(signature));
-        let messages: Vec<_> = asked
-            .into_iter()
-            .filter_map(|device| {
-                let user_id = UserId::parse(&device.user_id).ok()?;
-                Some((user_id, device.device_id.as_str().into(), content.clone()))
-            })
-            .collect();
+            behind.key_packages.insert(name, (package.reference, made_at));
+            let mut content = ToDeviceJoinRequestEventContent::new(
+                ALGORITHM.to_owned(),
+                room.id.clone(),
+                tip,
+                request_id.clone(),
+                now,
+                package.key_package,
+            );
+            let json = content.signed_json().ok_or(MlsError::NoDeviceSignature)?;
+            let signature = identity::sign(&self.inner.olm, &json).await?;
+            content.sign(self.user_id(), self.device_id(), STANDARD_NO_PAD.encode(signature));
+            messages.push((user_id, device.device_id.as_str().into(), content));
+        }
         let kind = OutboxRequestKind::JoinRequest { messages };
         self.put_into_outbox(room, &mut changes, kind);
         let mut view = room.view.clone();
@@ -160,6 +148,25 @@ impl MlsMachine {
         changes.room(&room.id).view = Some(view);
         self.save(room, changes).await?;
         Ok(true)
+    }
+
+    /// The key package for one of those who are asked, and when it was made, in milliseconds since
+    /// 1970. Everybody gets another one: two who answer at the same time make two Welcomes, and a key
+    /// package opens but one.
+    async fn package_to_ask(
+        &self,
+        behind: &Behind,
+        known: Option<&(KeyPackageRef, u64)>,
+    ) -> Result<(u64, OwnKeyPackage), MlsError> {
+        let now = self.now();
+        if let Some((reference, made_at)) = known
+            && now.saturating_sub(*made_at) < PACKAGE_AGE
+            && !behind.tries.is_multiple_of(PACKAGE_TRIES)
+            && let Some(stored) = self.inner.store.key_package(reference).await?
+        {
+            return Ok((*made_at, stored.package));
+        }
+        Ok((now, new_key_package(&self.inner.local, false)?))
     }
 }
 

@@ -13,12 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 use tracing::instrument;
 
-use super::{
-    MlsMachine, Room,
-    again::again,
-    gaps::{Naming, WINDOW},
-    room_events::EventHead,
-};
+use super::{MlsMachine, Room, again::again, gaps::Naming, room_events::EventHead};
 use crate::{
     error::{DecryptionError, MlsError},
     store::{BoundMessage, MessageKey},
@@ -116,17 +111,15 @@ impl MlsMachine {
                 let reason = self.why_no_key(room, node);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
-                    if !self.is_older(head.sent_at(), WINDOW) {
-                        let naming = Naming {
-                            user: &head.sender,
-                            device: None,
-                            hint: content.epoch_event.as_deref(),
-                            hops: 0,
-                            needed: true,
-                        };
-                        self.look_for(room, node, naming).await?;
-                        self.mind_gaps(room).await?;
-                    }
+                    let naming = Naming {
+                        user: &head.sender,
+                        device: None,
+                        hint: content.epoch_event.as_deref(),
+                        hops: 0,
+                        needed: true,
+                    };
+                    self.look_for(room, node, naming).await?;
+                    self.mind_gaps(room).await?;
                 }
                 return Err(reason);
             }

@@ -181,9 +181,12 @@ impl MlsMachine {
             let is_old = match trace_of(room, tip, device, request.content.tip) {
                 Trace::None => false,
                 Trace::CameBack => true,
-                Trace::AddedAt(node) => self.adds(room, node, &request.content).await?,
+                // If the Welcome does not come, it asks again.
+                Trace::AddedAt(node) => {
+                    room.commit_times.get(&node).is_some_and(|heard| *heard > request.renewed_at)
+                }
             };
-            if is_old {
+            if is_old || self.is_used_up(room, request).await? {
                 return Ok(Judgement::Drop);
             }
         }
@@ -198,6 +201,24 @@ impl MlsMachine {
             return Ok(Judgement::Wait(next));
         }
         Ok(Judgement::Grant(seat.map(|(leaf, _)| leaf)))
+    }
+
+    /// Whether a commit, on whatever branch, has used the key package of a request: its private keys
+    /// are gone with the join then, and what is said where it is used again could not be read.
+    async fn is_used_up(&self, room: &Room, request: &HeldJoinRequest) -> Result<bool, MlsError> {
+        let device = request.member.device();
+        let adds_it = |node: &NodeId| {
+            room.group.graph().get(node).is_some_and(|record| {
+                record.added.iter().any(|(_, member)| member.device() == device)
+            })
+        };
+        let since = request.received_at;
+        for (node, _) in room.commit_times.iter().filter(|(_, heard)| **heard >= since) {
+            if adds_it(node) && self.adds(room, *node, &request.content).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether a commit adds by the key package of this request.

@@ -103,7 +103,8 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
-        if !room.view.is_joined(commit.sender.as_str()) && !self.is_own_copy(&commit) {
+        let is_in = room.view.is_joined(commit.sender.as_str()) || is_above_ours(room, &node);
+        if !is_in && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
         }
         Ok(Verdict::Use { commit: Box::new(commit), package: Box::new(package) })
@@ -142,7 +143,8 @@ impl MlsMachine {
         // a member has posted for it, and be in the room.
         let may_post = self.is_own_copy(commit)
             || may_post(room, &record, &commit.sender, commit.content.relay);
-        if !may_post || !room.view.is_joined(&record.author.member.device().user_id) {
+        let author = &record.author.member.device().user_id;
+        if !may_post || !(room.view.is_joined(author) || is_above_ours(room, &node)) {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group
@@ -236,4 +238,11 @@ impl MlsMachine {
             reason,
         });
     }
+}
+
+/// Whether an epoch lies above the one that we are in and everybody should be: then others vouch for
+/// it, also when its author has left the room since.
+fn is_above_ours(room: &Room, node: &NodeId) -> bool {
+    let ours = room.group.chosen_tip().filter(|tip| room.group.state(tip).is_some());
+    ours.is_some_and(|tip| room.group.graph().is_ancestor(node, &tip))
 }

@@ -1,5 +1,7 @@
 //! What is kept of a room for those who are outside its group (protocol §6, §8).
 
+use std::collections::BTreeMap;
+
 use matrix_dmls::{KeyPackageRef, Member, NodeId};
 use ruma::OwnedUserId;
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,9 @@ pub struct Behind {
     /// The first try is not before this time, in milliseconds since 1970, unless there is something to
     /// send.
     pub not_before: u64,
-    /// The key package in its requests, and when that was made, in milliseconds since 1970.
-    pub key_package: Option<(KeyPackageRef, u64)>,
+    /// The key packages in its last request, by the device that it was sent to, and when they were
+    /// made, in milliseconds since 1970.
+    pub key_packages: BTreeMap<String, (KeyPackageRef, u64)>,
 }
 
 /// A request to be let in that this device may answer.

@@ -105,7 +105,10 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             tip: Some(node),
             wants_to_send: true,
             not_before: 1_600_000_000_005,
-            key_package: Some((KeyPackageRef::from_bytes([3; 32]), 1_600_000_000_006)),
+            key_packages: BTreeMap::from([(
+                "@bob:example.org LAPTOP".to_owned(),
+                (KeyPackageRef::from_bytes([3; 32]), 1_600_000_000_006),
+            )]),
         }),
         join_requests: Vec::new(),
         let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
