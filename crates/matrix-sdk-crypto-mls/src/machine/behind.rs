@@ -5,7 +5,7 @@
 use matrix_dmls::NodeId;
 use ruma::{OwnedRoomId, OwnedUserId};
 use sha2::{Digest, Sha256};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{MlsMachine, Readiness, Room, again::again, prepare};
 use crate::{
@@ -65,13 +65,23 @@ impl MlsMachine {
                 let mut guard = self.lock_room(&room_id).await?;
                 let Some(room) = guard.as_mut() else { return Ok(()) };
                 self.plan_returns(room).await?;
-                self.try_to_get_in(room).await?;
-                self.answer_join_requests(room).await?;
+                match self.return_or_let_in(room).await {
+                    // What else is to be sent, in other rooms too, must not wait for this one.
+                    Err(MlsError::Group(error)) => {
+                        warn!(%room_id, %error, "Coming in, or letting in, is not possible");
+                    }
+                    done => done?,
+                }
                 // What cannot be done now is not tried all the time.
                 self.plan_returns_from(room, now.saturating_add(LATER)).await
             })?;
         }
         Ok(())
+    }
+
+    async fn return_or_let_in(&self, room: &mut Room) -> Result<(), MlsError> {
+        self.try_to_get_in(room).await?;
+        self.answer_join_requests(room).await
     }
 
     /// Looks whether we are outside, whether others ask to be let in, and when it is time to do

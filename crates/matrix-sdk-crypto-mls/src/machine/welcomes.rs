@@ -103,7 +103,7 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
-        let is_in = room.view.is_joined(commit.sender.as_str()) || is_above_ours(room, &node);
+        let is_in = room.view.is_joined(commit.sender.as_str()) || is_beside_ours(room, &node);
         if !is_in && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
         }
@@ -144,7 +144,7 @@ impl MlsMachine {
         let may_post = self.is_own_copy(commit)
             || may_post(room, &record, &commit.sender, commit.content.relay);
         let author = &record.author.member.device().user_id;
-        if !may_post || !(room.view.is_joined(author) || is_above_ours(room, &node)) {
+        if !may_post || !(room.view.is_joined(author) || is_beside_ours(room, &node)) {
             return Err(missing());
         }
         if let Some((_, named)) = &room.view.group
@@ -240,9 +240,10 @@ impl MlsMachine {
     }
 }
 
-/// Whether an epoch lies above the one that we are in and everybody should be: then others vouch for
-/// it, also when its author has left the room since.
-fn is_above_ours(room: &Room, node: &NodeId) -> bool {
+/// Whether an epoch is a known part of the group that we are in, also after its author has left the
+/// room: to enter it then lets us read what was said there, and gives nobody a voice. Whoever is in no
+/// epoch yet would be lured into one of a removed member's by the same.
+fn is_beside_ours(room: &Room, node: &NodeId) -> bool {
     let ours = room.group.chosen_tip().filter(|tip| room.group.state(tip).is_some());
-    ours.is_some_and(|tip| room.group.graph().is_ancestor(node, &tip))
+    ours.is_some_and(|tip| room.group.graph().common_ancestor(node, &tip).is_some())
 }
