@@ -116,9 +116,9 @@ impl MlsMachine {
         let nothing_new = !nodes.is_empty() && nodes.iter().all(is_known);
         // Oldest first, so that most find their parent.
         for head in heads.iter().rev() {
-            self.receive_commit(room, head).await?;
+            Box::pin(self.receive_commit(room, head)).await?;
         }
-        self.try_to_join(room).await?;
+        Box::pin(self.try_to_join(room)).await?;
 
         walk.pages += 1;
         let next = response.end.clone().filter(|end| {

@@ -80,8 +80,8 @@ impl MlsMachine {
     }
 
     async fn return_or_let_in(&self, room: &mut Room) -> Result<(), MlsError> {
-        self.try_to_get_in(room).await?;
-        self.answer_join_requests(room).await
+        Box::pin(self.try_to_get_in(room)).await?;
+        Box::pin(self.answer_join_requests(room)).await
     }
 
     /// Looks whether we are outside, whether others ask to be let in, and when it is time to do
@@ -289,7 +289,7 @@ impl MlsMachine {
             let view = RoomView { behind, ..room.view.clone() };
             self.save_view(room, view).await?;
         }
-        let has_tried = self.try_to_get_in(room).await?;
+        let has_tried = Box::pin(self.try_to_get_in(room)).await?;
         self.plan_returns(room).await?;
         Ok(has_tried)
     }

@@ -278,7 +278,7 @@ impl MlsMachine {
                 return Ok(());
             }
             let before = room.group.graph().len();
-            self.absorb(room, &content.graph).await?;
+            Box::pin(self.absorb(room, &content.graph)).await?;
             let brought_some = room.group.graph().len() > before;
             // Last, so that an answer is taken again if the store has failed in between.
             let mut gaps = room.view.gaps.clone();

@@ -103,7 +103,7 @@ impl MlsMachine {
         };
         let node = match self.settled(room) {
             Some(settled) => settled.node,
-            None => match self.prepare(room, false).await? {
+            None => match Box::pin(self.prepare(room, false)).await? {
                 Readiness::Ready { node, .. } => node,
                 other => return Err(MlsError::NotReady(other)),
             },

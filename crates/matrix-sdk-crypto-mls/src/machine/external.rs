@@ -65,7 +65,7 @@ impl MlsMachine {
                 room_changes.view = Some(view);
                 room_changes.group = best.changes;
                 self.save(room, changes).await?;
-                self.take_waiting(room, best.node).await?;
+                Box::pin(self.take_waiting(room, best.node)).await?;
             }
         }
         let tip = room.group.chosen_tip().and_then(|tip| room.group.roster(&tip));

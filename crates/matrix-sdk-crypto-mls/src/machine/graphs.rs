@@ -195,8 +195,10 @@ impl MlsMachine {
         }
         for (_, _, commit) in &commits {
             let Some(head) = self.head_of(commit) else { continue };
-            if let Some(node) = self.receive_one_commit(room, &commit.event_id, &head).await? {
-                self.take_waiting(room, node).await?;
+            if let Some(node) =
+                Box::pin(self.receive_one_commit(room, &commit.event_id, &head)).await?
+            {
+                Box::pin(self.take_waiting(room, node)).await?;
             }
         }
         Ok(())
@@ -253,7 +255,7 @@ impl MlsMachine {
         room_changes.group = group;
         self.save(room, changes).await?;
         for node in new {
-            self.take_waiting(room, node).await?;
+            Box::pin(self.take_waiting(room, node)).await?;
         }
         Ok(true)
     }

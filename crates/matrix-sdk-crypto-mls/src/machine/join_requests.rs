@@ -347,7 +347,7 @@ impl MlsMachine {
             resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),
             ..CommitPlan::default()
         };
-        match self.make_commit(room, Some(tip), plan, additions, None).await {
+        match Box::pin(self.make_commit(room, Some(tip), plan, additions, None)).await {
             // There is no other way; they will come in by themselves.
             Err(MlsError::RoomTooLarge { .. }) => Ok(()),
             done => done,

@@ -21,17 +21,17 @@ impl MlsMachine {
         if room.view.mls_since.is_none() {
             return Ok(());
         }
-        self.mind_gaps(room).await?;
-        self.plan_to_stand_up(room).await?;
+        Box::pin(self.mind_gaps(room)).await?;
+        Box::pin(self.plan_to_stand_up(room)).await?;
         self.plan_to_move_anchor(room);
-        self.plan_returns(room).await
+        Box::pin(self.plan_returns(room)).await
     }
 
     /// Does what is due.
     pub(super) async fn do_what_is_due(&self) -> Result<(), MlsError> {
-        self.stand_up().await?;
-        self.move_anchors().await?;
-        self.close_gaps().await?;
-        self.come_back().await
+        Box::pin(self.stand_up()).await?;
+        Box::pin(self.move_anchors()).await?;
+        Box::pin(self.close_gaps()).await?;
+        Box::pin(self.come_back()).await
     }
 }

@@ -81,7 +81,7 @@ impl MlsMachine {
         if let Some(Settled { node, without_mls, .. }) = self.settled(room).filter(|_| !update) {
             return Ok(Readiness::Ready { node: *node, without_mls: without_mls.clone() });
         }
-        self.prepare(room, update).await
+        Box::pin(self.prepare(room, update)).await
     }
 
     /// Whether the room can be sent to, by what was found before.
@@ -115,10 +115,10 @@ impl MlsMachine {
         }
         if room.group.sending_tip().is_none() {
             if self.may_found(room).await? {
-                return self.found(room).await;
+                return Box::pin(self.found(room)).await;
             }
             // What a Welcome needs may have come, or have to be asked for again after a restart.
-            self.try_to_join(room).await?;
+            Box::pin(self.try_to_join(room)).await?;
         }
         let Some(node) = room.group.sending_tip() else {
             return self.send_from_outside(room).await;
@@ -150,7 +150,7 @@ impl MlsMachine {
             // our own beside it (protocol §5); once, after that we have committed there.
             let rivals = self.confirmations(room, None).await?;
             if let Some(rival) = rivals.into_iter().find(|rival| rival.is_rival) {
-                self.commit_for_the_room(room, rival.on, None).await?;
+                Box::pin(self.commit_for_the_room(room, rival.on, None)).await?;
                 return Ok(Readiness::NeedsRequests);
             }
         }
@@ -187,7 +187,7 @@ impl MlsMachine {
         let names: Vec<_> = additions.iter().map(|addition| addition.name.clone()).collect();
         let mut with_additions = plan.clone();
         with_additions.remove.extend(difference.replaced.iter().take(MAX_ADDITIONS));
-        match self.make_commit(room, Some(node), with_additions, additions, None).await {
+        match Box::pin(self.make_commit(room, Some(node), with_additions, additions, None)).await {
             Ok(()) => Ok(Readiness::NeedsRequests),
             Err(MlsError::RoomTooLarge { bytes }) if !names.is_empty() => {
                 // One device too many must not silence those who are in.
@@ -195,7 +195,7 @@ impl MlsMachine {
                 let failed = names.into_iter().map(|name| (name, reason.clone())).collect();
                 self.note_without_mls(room, failed).await?;
                 if !only_adds {
-                    self.make_commit(room, Some(node), plan, Vec::new(), None).await?;
+                    Box::pin(self.make_commit(room, Some(node), plan, Vec::new(), None)).await?;
                     return Ok(Readiness::NeedsRequests);
                 }
                 Box::pin(self.prepare(room, false)).await
@@ -222,7 +222,7 @@ impl MlsMachine {
         }
         let mut additions = difference.add;
         additions.truncate(MAX_ADDITIONS);
-        self.make_commit(room, None, CommitPlan::default(), additions, None).await?;
+        Box::pin(self.make_commit(room, None, CommitPlan::default(), additions, None)).await?;
         Ok(Readiness::NeedsRequests)
     }
 

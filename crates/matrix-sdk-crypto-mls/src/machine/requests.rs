@@ -216,7 +216,7 @@ impl MlsMachine {
     /// When a store fails.
     #[instrument(skip_all)]
     pub async fn outgoing_requests(&self) -> Result<Vec<OutgoingRequest>, MlsError> {
-        self.do_what_is_due().await?;
+        Box::pin(self.do_what_is_due()).await?;
         let mut requests = Vec::new();
         requests.extend(again!(self.key_package_upload())?);
         let outbox = self.inner.store.outbox().await?;
@@ -295,9 +295,9 @@ impl MlsMachine {
                 again!(async {
                     let mut guard = self.lock_room(&request.room_id).await?;
                     let Some(room) = guard.as_mut() else { return Err(MlsError::UnknownRequest) };
-                    self.accepted(room, node, response.event_id.clone()).await?;
+                    Box::pin(self.accepted(room, node, response.event_id.clone())).await?;
                     // Others may have been faster than this answer and have gone on from here.
-                    self.take_waiting(room, node).await?;
+                    Box::pin(self.take_waiting(room, node)).await?;
                     self.look_ahead(room).await
                 })
             }

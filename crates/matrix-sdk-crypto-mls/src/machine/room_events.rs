@@ -233,13 +233,13 @@ impl MlsMachine {
         notices.into_iter().for_each(|notice| self.notify(notice));
         for head in timeline {
             if head.event_type == COMMIT && head.state_key.is_none() {
-                self.receive_commit(room, head).await?;
+                Box::pin(self.receive_commit(room, head)).await?;
             } else if head.event_type == "m.room.redaction" {
                 self.note_redaction(room, head).await?;
             }
         }
         if room.view.mls_since.is_some() {
-            self.try_to_join(room).await?;
+            Box::pin(self.try_to_join(room)).await?;
             self.connect(room).await?;
             self.look_ahead(room).await?;
         }
@@ -286,7 +286,7 @@ impl MlsMachine {
         if room.view.mls_since.is_some() {
             self.track_members(room).await?;
         }
-        self.try_to_join(room).await?;
+        Box::pin(self.try_to_join(room)).await?;
         self.look_ahead(room).await
     }
 
@@ -306,9 +306,9 @@ impl MlsMachine {
             let mut guard = self.lock_room(room_id).await?;
             let Some(room) = guard.as_mut() else { return Ok(()) };
             if head.event_type == COMMIT {
-                self.receive_commit(room, &head).await?;
+                Box::pin(self.receive_commit(room, &head)).await?;
             }
-            self.try_to_join(room).await?;
+            Box::pin(self.try_to_join(room)).await?;
             self.look_ahead(room).await
         })
     }
@@ -321,8 +321,8 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let Some(event_id) = head.event_id.clone() else { return Ok(()) };
         self.transient().has_come(&event_id);
-        match self.receive_one_commit(room, &event_id, head).await? {
-            Some(node) => self.take_waiting(room, node).await,
+        match Box::pin(self.receive_one_commit(room, &event_id, head)).await? {
+            Some(node) => Box::pin(self.take_waiting(room, node)).await,
             None => Ok(()),
         }
     }
@@ -406,7 +406,7 @@ impl MlsMachine {
                 }) {
                     return drop("sent by another user than its author".to_owned());
                 }
-                self.accepted(room, node, event_id.clone()).await?;
+                Box::pin(self.accepted(room, node, event_id.clone())).await?;
                 Ok(Some(node))
             }
             Ok(Received::Entered(_, group)) => {
@@ -524,10 +524,10 @@ impl MlsMachine {
         while let Some(node) = known.pop_front() {
             for head in self.to_be_tried_again_below(room, node).await? {
                 if let Some(event_id) = head.event_id.clone() {
-                    known.extend(self.receive_one_commit(room, &event_id, &head).await?);
+                    known.extend(Box::pin(self.receive_one_commit(room, &event_id, &head)).await?);
                 }
             }
-            known.extend(self.take_queued(room, node).await?);
+            known.extend(Box::pin(self.take_queued(room, node)).await?);
         }
         room.drained = was_drained;
         Ok(())
@@ -552,7 +552,8 @@ impl MlsMachine {
             let head = EventHead::read(&event.json);
             if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
                 // In the queue until it is done with.
-                known.extend(self.receive_one_commit(room, &event.event_id, &head).await?);
+                known
+                    .extend(Box::pin(self.receive_one_commit(room, &event.event_id, &head)).await?);
             } else if open {
                 continue;
             } else if let Ok(raw) = RawValue::from_string(event.json) {
@@ -581,7 +582,7 @@ impl MlsMachine {
         };
         let nodes: Vec<_> = room.group.entered().filter(|node| waits || has_seen(node)).collect();
         for node in nodes {
-            self.take_waiting(room, node).await?;
+            Box::pin(self.take_waiting(room, node)).await?;
         }
         room.drained = true;
         Ok(())

@@ -99,7 +99,7 @@ impl MlsMachine {
 
     async fn stand_up_in(&self, room: &mut Room) -> Result<(), MlsError> {
         let now = self.now();
-        let agenda = self.agenda(room).await?;
+        let agenda = Box::pin(self.agenda(room)).await?;
         let Some(first) = agenda.stands.first().filter(|first| first.due <= now) else {
             self.note_deadline(room, agenda.deadline());
             return Ok(());
@@ -114,7 +114,7 @@ impl MlsMachine {
         }
         debug!(room_id = %room.id, to = %first.to.short(), cause = ?first.cause, "Standing up");
         let objects_to = (first.cause == Cause::Objection).then_some(first.to);
-        match self.commit_for_the_room(room, first.on, objects_to).await {
+        match Box::pin(self.commit_for_the_room(room, first.on, objects_to)).await {
             Ok(()) => {}
             // There is no other way to say it; the others will. What else is to be sent must not wait.
             Err(error @ (MlsError::RoomTooLarge { .. } | MlsError::Group(_))) => {
@@ -143,12 +143,12 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let difference = self.difference(room, Some(on), room.trust(&on)).await?;
         let plan = CommitPlan { remove: difference.remove, update: true, ..CommitPlan::default() };
-        self.make_commit(room, Some(on), plan, Vec::new(), objects_to).await
+        Box::pin(self.make_commit(room, Some(on), plan, Vec::new(), objects_to)).await
     }
 
     /// Looks when it is our turn in a room.
     pub(super) async fn plan_to_stand_up(&self, room: &mut Room) -> Result<(), MlsError> {
-        let agenda = self.agenda(room).await?;
+        let agenda = Box::pin(self.agenda(room)).await?;
         self.note_deadline(room, agenda.deadline());
         Ok(())
     }
@@ -162,7 +162,7 @@ impl MlsMachine {
     }
 
     async fn agenda(&self, room: &mut Room) -> Result<Agenda, MlsError> {
-        self.enter_chosen(room).await?;
+        Box::pin(self.enter_chosen(room)).await?;
         self.note_departure(room).await?;
         let (repair, is_undecided) = self.find_repair(room).await?;
         let avoid = repair.as_ref().map(|repair| repair.commit);
@@ -246,12 +246,12 @@ impl MlsMachine {
             }
             let Some(head) = self.stored_commit(room, &commit).await? else { break };
             let Some(event_id) = head.event_id.clone() else { break };
-            self.receive_one_commit(room, &event_id, &head).await?;
+            Box::pin(self.receive_one_commit(room, &event_id, &head)).await?;
             if room.group.state(&commit).is_none() {
                 self.transient().retried.insert(room.id.clone(), commit);
                 break;
             }
-            self.take_waiting(room, commit).await?;
+            Box::pin(self.take_waiting(room, commit)).await?;
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ impl MlsMachine {
             again!(async {
                 let mut guard = self.lock_room(&room_id).await?;
                 let Some(room) = guard.as_mut() else { return Ok(()) };
-                self.try_to_join(room).await?;
+                Box::pin(self.try_to_join(room)).await?;
                 self.look_ahead(room).await
             })?;
         }

@@ -42,7 +42,7 @@ impl MlsMachine {
                     self.report_dropped(room, &welcome, reason);
                 }
                 Verdict::Use { commit, package } => {
-                    match self.join(room, &welcome, &commit, *package).await {
+                    match Box::pin(self.join(room, &welcome, &commit, *package)).await {
                         Ok(()) => {}
                         Err(MlsError::Group(error)) => {
                             self.drop_welcome(room, node).await?;
@@ -175,10 +175,10 @@ impl MlsMachine {
         room_changes.welcomes.insert(node, None);
         self.save(room, changes).await?;
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
-        self.take_waiting(room, node).await?;
+        Box::pin(self.take_waiting(room, node)).await?;
         self.transient().fetch_named(room, self.now());
         if let Some(graph) = &shared.graph {
-            self.absorb(room, graph).await?;
+            Box::pin(self.absorb(room, graph)).await?;
         }
         self.connect(room).await?;
         self.mind_gaps(room).await
