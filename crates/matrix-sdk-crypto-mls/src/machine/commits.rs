@@ -47,6 +47,9 @@ impl MlsMachine {
         let only_adds = plan.remove.is_empty() && !plan.update && plan.extension.is_none();
         loop {
             let mut plan = plan.clone();
+            // The key package of a request may be tried again after a refusal. A commit without a path
+            // would be the very same then, and its epoch cannot be derived a second time.
+            plan.update |= additions.iter().any(|addition| addition.requested);
             plan.remove.extend(additions.iter().filter_map(|addition| addition.replaces));
             plan.add = additions.iter().map(|addition| addition.key_package.clone()).collect();
             if let Some(parent) = parent {

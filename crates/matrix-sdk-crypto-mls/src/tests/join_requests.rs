@@ -8,9 +8,9 @@ use super::{
     time_passes,
 };
 use crate::{
-    RoomSettings,
+    Notice, RoomSettings,
     dmls::TrustRequirement,
-    testing::{SimDevice, SimServer, SimSync, TestClock},
+    testing::{Fault, RequestKind, SimDevice, SimServer, SimSync, TestClock},
 };
 
 const REQUEST: &str = "io.github.matrix-mls.dmls.v1.join_request";
@@ -100,6 +100,29 @@ async fn altered_requests_are_refused() {
     time_passes(&[&alice], 3 * TestClock::MINUTE).await;
     settle(&[&bob]).await;
     assert_one_epoch(&[&alice, &bob]).await;
+}
+
+/// The second try uses the same key package on the same epoch, and is another commit all the same.
+#[tokio::test]
+async fn who_is_refused_by_the_server_lets_in_later() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let dave = server.device("dave", "DEVICE").logs_in().await;
+    alice.invites(&dave);
+    let dave = dave.joins(&alice).await;
+    let all = [&alice, &bob, &dave];
+    settle(&all).await;
+    time_passes(&[&dave], 6 * TestClock::MINUTE).await;
+    let before = commits_in(&alice);
+    server.next_goes_wrong(alice.name(), RequestKind::Commit, Fault::Refused);
+    settle(&[&alice]).await;
+    time_passes(&[&alice], 3 * TestClock::MINUTE).await;
+    assert_eq!(commits_in(&alice), before);
+    let refused = |notice: &Notice| matches!(notice, Notice::CommitRefused { .. });
+    assert!(alice.takes_notices().iter().any(refused));
+    time_passes(&[&alice], 12 * TestClock::MINUTE).await;
+    assert_eq!(commits_in(&alice), before + 1);
+    settle(&all).await;
+    assert_one_epoch(&all).await;
 }
 
 #[tokio::test]
