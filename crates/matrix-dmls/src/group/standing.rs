@@ -149,7 +149,14 @@ impl Group {
             return None;
         }
         let author = &removal.author.member.device().user_id;
-        turn(&removal.node, &*self.graph.roster_of(&removal.node)?, author, own)
+        turn(&removal.node, &*self.graph.roster_of(&removal.node)?, Some(author), own)
+    }
+
+    /// How long `own` waits, in milliseconds, until it posts a commit again that is missing in the room
+    /// (protocol §2): by the ranks and times of confirmations, among all who are members there. None if
+    /// it leaves that to others.
+    pub fn turn_to_relay(&self, node: &NodeId, own: &Device) -> Option<u64> {
+        turn(node, &*self.graph.roster_of(node)?, None, own)
     }
 
     /// Whether a user has committed beside a node: below its parent, and neither at nor below it.
@@ -178,11 +185,11 @@ impl Group {
 }
 
 /// How long after hearing of a commit it is the turn of `own` to answer it: by the rank of its user
-/// among those of a tree, without the author's, and by the place of its leaf among its user's. None
+/// among those of a tree, without the author's if one is given, and by the place of its leaf among its user's. None
 /// if it never is.
-fn turn(node: &NodeId, roster: &Roster, author: &str, own: &Device) -> Option<u64> {
+fn turn(node: &NodeId, roster: &Roster, author: Option<&str>, own: &Device) -> Option<u64> {
     let users = roster.iter().map(|(_, member)| member.device().user_id.as_str());
-    let rank = rank_of(node, users.filter(|user| *user != author), &own.user_id)?;
+    let rank = rank_of(node, users.filter(|user| Some(*user) != author), &own.user_id)?;
     let device = roster
         .iter()
         .map(|(_, member)| member.device())

@@ -1,6 +1,6 @@
 //! Posting commits again that are missing in the room (protocol §2, §6).
 
-use matrix_dmls::{NodeId, rank_of};
+use matrix_dmls::NodeId;
 use ruma::EventId;
 use tracing::debug;
 
@@ -10,15 +10,6 @@ use crate::{
     room::Gaps,
     store::{Changes, OutboxRequestKind},
 };
-
-/// How long the first in rank waits, in milliseconds, each next user longer, and each further device
-/// of a user: the times of confirmations (protocol §5).
-const FIRST: u64 = 5 * 1000;
-const PER_RANK: u64 = 5 * 1000;
-const PER_DEVICE: u64 = 60 * 1000;
-
-/// Users of a higher rank leave it to the others.
-const MAX_RANK: usize = 40;
 
 /// At most this many commits wait to be posted again, and so many are remembered that were.
 const MAX_RELAYS: usize = 16;
@@ -43,25 +34,9 @@ impl MlsMachine {
         {
             return;
         }
-        if let Some(wait) = self.turn(room, node) {
+        if let Some(wait) = room.group.turn_to_relay(node, self.inner.local.device()) {
             gaps.relays.insert(*node, self.now().saturating_add(wait));
         }
-    }
-
-    /// How long it takes until it is our turn, in milliseconds.
-    fn turn(&self, room: &Room, node: &NodeId) -> Option<u64> {
-        let own = self.inner.local.device();
-        let roster = room.group.roster(node)?;
-        let devices = || roster.iter().map(|(_, member)| member.device());
-        let users = devices().map(|device| device.user_id.as_str());
-        let place = rank_of(node, users, &own.user_id)?;
-        let device = devices()
-            .filter(|device| device.user_id == own.user_id)
-            .position(|device| device == own)?;
-        let times =
-            |count: usize, each: u64| each.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
-        (place <= MAX_RANK)
-            .then(|| FIRST.saturating_add(times(place, PER_RANK) + times(device, PER_DEVICE)))
     }
 
     /// Posts the commits whose time has come.

@@ -83,7 +83,7 @@ impl Group {
             .graph
             .roster_of(&parent)
             .filter(|_| !is_done)
-            .and_then(|roster| turn(&record.node, &roster, &author.user_id, own));
+            .and_then(|roster| turn(&record.node, &roster, Some(&author.user_id), own));
         let due = heard(&record.node).zip(turn).map(|(heard, turn)| heard.saturating_add(turn));
         Some(Repair { commit: record.node, author: author.clone(), invented, on, is_done, due })
     }
