@@ -125,8 +125,8 @@ impl World {
             let ours: Vec<_> = model
                 .roster(&id(&status.node))
                 .unwrap_or_default()
-                .into_iter()
-                .map(|(leaf, device)| (leaf, device.user, device.id, device.key))
+                .iter()
+                .map(|(leaf, of)| (*leaf, of.user.clone(), of.id.clone(), of.key.clone()))
                 .collect();
             if theirs != ours {
                 let found = format!("{device:?}: {theirs:?}, by the model {ours:?}");

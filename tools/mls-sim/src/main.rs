@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Write as _},
+    ops::RangeInclusive,
     process::{Child, Command, ExitCode, Stdio},
     sync::mpsc,
 };
@@ -10,6 +11,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use matrix_mls_sim::{Outcome, Plan, Report, Scenario, minimise, run};
+use matrix_sdk_crypto_mls::testing::SimRng;
+
+/// Sets the number of devices of a seed apart from everything else that is drawn from it.
+const DEVICES: u64 = 0xde71_ce50;
 
 /// Whole machines on simulated homeservers: what happens follows from a seed, and must end well
 #[derive(Clone, Debug, Parser)]
@@ -21,9 +26,10 @@ struct Args {
     /// The first of them
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// How many devices there are at the beginning, at least 3
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(3..=200))]
-    devices: u64,
+    /// How many devices there are at the beginning, 3 to 200; or a range, as 8-24, of which every seed
+    /// has one
+    #[arg(long, default_value = "8", value_parser = devices)]
+    devices: RangeInclusive<usize>,
     /// Only this scenario (can be repeated); otherwise all of them by turns
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<String>,
@@ -109,7 +115,7 @@ fn start(args: &Args) -> Result<bool> {
             reports.iter().map(|(s, report)| (s.name(), report)).collect();
         let failures: Vec<_> = failures.iter().map(|(s, seed)| (s.name(), *seed)).collect();
         let json = serde_json::json!({
-            "devices": args.devices, "all": all, "scenarios": reports, "failures": failures,
+            "devices": [args.devices.start(), args.devices.end()], "all": all, "scenarios": reports, "failures": failures,
             "p50": all.sends_of(50), "p95": all.sends_of(95),
         });
         println!("{}", serde_json::to_string_pretty(&json)?);
@@ -118,6 +124,15 @@ fn start(args: &Args) -> Result<bool> {
     }
     std::io::stdout().flush()?;
     Ok(failures.is_empty())
+}
+
+fn devices(text: &str) -> Result<RangeInclusive<usize>> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to): (usize, usize) = (from.parse()?, to.parse()?);
+    if from < 3 || to > 200 || from > to {
+        bail!("a number between 3 and 200, or two of them with a - between them");
+    }
+    Ok(from..=to)
 }
 
 fn scenarios(only: &[String]) -> Result<Vec<Scenario>> {
@@ -136,9 +151,11 @@ fn scenarios(only: &[String]) -> Result<Vec<Scenario>> {
 
 /// Runs every `jobs`-th seed.
 fn work(args: &Args, scenarios: &[Scenario], worker: u64, mut take: impl FnMut(Line)) {
-    let devices = usize::try_from(args.devices).unwrap_or(8);
     for (seed, scenario) in (args.from..args.from + args.seeds).zip(scenarios.iter().cycle()) {
         if seed % args.jobs.max(1) == worker {
+            let some = args.devices.end() - args.devices.start() + 1;
+            // Not by the seed's rest: that goes with the scenario.
+            let devices = args.devices.start() + SimRng::new(seed ^ DEVICES).below(some);
             take(one(args, Plan::new(*scenario, seed, devices)));
         }
     }

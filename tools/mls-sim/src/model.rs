@@ -1,12 +1,17 @@
 //! What ought to be chosen, and who ought to be in which epoch: written from the protocol page (§2's
-//! rosters, §8) alone, with nothing of the machine's, and computing everything anew each time.
+//! rosters, §8) alone, with nothing of the machine's. It remembers nothing between comparisons, but who
+//! is in an epoch, which is fixed by the epoch.
 
 mod rule;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 pub use self::wire::{Commit, Device, Id};
 
@@ -14,7 +19,11 @@ pub use self::wire::{Commit, Device, Id};
 #[derive(Default)]
 pub struct Model {
     commits: BTreeMap<Id, Commit>,
+    rosters: RefCell<BTreeMap<Id, Rc<Roster>>>,
 }
+
+/// Who is in an epoch, by leaf.
+pub type Roster = BTreeMap<u32, Device>;
 
 /// What a device knows, and what it has been told.
 pub struct Knowledge {
@@ -40,10 +49,19 @@ impl Model {
     }
 
     /// Who is in the epoch that a commit makes, by leaf.
-    pub fn roster(&self, id: &Id) -> Option<BTreeMap<u32, Device>> {
+    pub fn roster(&self, id: &Id) -> Option<Rc<Roster>> {
+        if let Some(known) = self.rosters.borrow().get(id) {
+            return Some(Rc::clone(known));
+        }
+        let roster = Rc::new(self.counted_roster(id)?);
+        self.rosters.borrow_mut().insert(*id, Rc::clone(&roster));
+        Some(roster)
+    }
+
+    fn counted_roster(&self, id: &Id) -> Option<Roster> {
         let commit = self.commits.get(id)?;
         let mut roster = match &commit.parent {
-            Some(parent) => self.roster(parent)?,
+            Some(parent) => Roster::clone(&*self.roster(parent)?),
             None => BTreeMap::from([(0, commit.path.clone()?)]),
         };
         // Removes, then the Adds in order, or the external joiner, each at the lowest free index, then

@@ -11,6 +11,9 @@ use std::{
 
 use matrix_sdk_crypto::{
     DecryptionSettings, EncryptionSyncChanges as OlmSyncChanges, OlmMachine, TrustRequirement,
+    olm::{Account, PickledAccount},
+    store::{CryptoStore as _, MemoryStore as OlmStore, types::PendingChanges},
+    vodozemac,
 };
 use ruma::{
     OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -60,6 +63,15 @@ struct Inner {
 enum Home {
     Here(SimServer),
     Remote(RemoteServer),
+}
+
+impl Home {
+    fn wants_olm_keys(&self) -> bool {
+        match self {
+            Self::Here(server) => server.wants_olm_keys(),
+            Self::Remote(_) => true,
+        }
+    }
 }
 
 /// What the application around the machines knows.
@@ -188,7 +200,8 @@ impl SimDeviceBuilder {
         let Self { home, name, store, settings, key_packages, clock, olm, without_mls } = self;
         let olm = match olm {
             Some(olm) => olm,
-            None => OlmMachine::new(&name.0, &name.1).await,
+            None if home.wants_olm_keys() => OlmMachine::new(&name.0, &name.1).await,
+            None => olm_machine_without_one_time_keys(&name).await,
         };
         let mut mls = machine(&olm, &store, &settings, key_packages, &clock).await;
         if mls.is_err() {
@@ -213,6 +226,24 @@ impl SimDeviceBuilder {
         };
         SimDevice { inner: Arc::new(inner), room: None }
     }
+}
+
+async fn olm_machine_without_one_time_keys(name: &DeviceName) -> OlmMachine {
+    let (user_id, device_id) = name;
+    let store = Arc::new(OlmStore::new());
+    let empty = vodozemac::olm::Account::new();
+    let pickle = empty.pickle();
+    // A new machine makes fifty, whatever it is given; what it finds in its store it leaves.
+    OlmMachine::with_store(user_id, device_id, Arc::clone(&store), Some(empty))
+        .await
+        .expect("a machine in memory starts");
+    let account = store.load_account().await.expect("it is stored").expect("there is one");
+    let pickle = PickledAccount { pickle, ..account.pickle() };
+    let account = Some(Account::from_pickle(pickle).expect("it is an account"));
+    store.save_pending_changes(PendingChanges { account }).await.expect("it is stored");
+    OlmMachine::with_store(user_id, device_id, store, None)
+        .await
+        .expect("a machine in memory starts")
 }
 
 async fn machine(

@@ -79,6 +79,8 @@ struct State {
     /// What somebody sent whom this side has removed meanwhile never reaches its devices.
     soft_fails: bool,
     sent: Vec<SentMessage>,
+    /// No device is asked for Olm's one-time keys.
+    without_olm_keys: bool,
     /// Events that a device does not get, although it is in the room.
     hidden: BTreeSet<(DeviceName, OwnedEventId)>,
 }
@@ -139,6 +141,7 @@ impl SimServer {
             cuts_state: false,
             soft_fails: false,
             sent: Vec::new(),
+            without_olm_keys: false,
             hidden: BTreeSet::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock: TestClock::default(), seed }
@@ -152,6 +155,18 @@ impl SimServer {
     /// What it was made from.
     pub const fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Tells devices from now on that it has all the one-time keys of Olm that it wants, so that they make
+    /// none. For simulations in which nothing goes through Olm: an `OlmMachine` derives all its public
+    /// one-time keys again with every sync, which would take a third of the time.
+    pub fn wants_no_olm_keys(&self) {
+        self.state().without_olm_keys = true;
+    }
+
+    /// Whether it wants Olm's one-time keys.
+    pub(super) fn wants_olm_keys(&self) -> bool {
+        !self.state().without_olm_keys
     }
 
     /// All messages that devices have sent, in order.

@@ -81,7 +81,7 @@ impl Model {
         if tied.len() < 2 {
             return tied.pop();
         }
-        let voices: BTreeSet<Device> = self.roster(v)?.into_values().collect();
+        let voices: BTreeSet<Device> = self.roster(v)?.values().cloned().collect();
         let shares: Vec<(Id, Vec<Id>)> =
             tied.iter().map(|c| (*c, self.subtree(c, knowledge))).collect();
         let share = |c: &Id| &shares.iter().find(|(of, _)| of == c).expect("all have one").1;

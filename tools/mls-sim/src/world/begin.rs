@@ -26,6 +26,7 @@ impl World {
         let mut rng = SimRng::new(setup.seed ^ 0x5eed);
         let clock = server.clock().clone();
         server.soft_fails(setup.soft_fails);
+        server.wants_no_olm_keys();
         let mut devices = Vec::new();
         for d in 0..setup.devices {
             let skew = skew(&mut rng, setup);
@@ -137,5 +138,6 @@ async fn member(server: &SimServer, user: usize, number: usize, skew: i64) -> Me
         is_evil: false,
         asks_for_members: false,
         waits_since: None,
+        is_untouched: true,
     }
 }

@@ -17,6 +17,9 @@ use serde_json::json;
 
 use super::{Device, DeviceName, FallbackKey, SimServer, State};
 
+/// As many one-time keys as an `OlmMachine` wants its server to have.
+const ALL_OLM_KEYS: u32 = 50;
+
 impl SimServer {
     /// `POST /keys/upload`.
     pub(super) fn upload_keys(
@@ -28,6 +31,7 @@ impl SimServer {
         if request.device_keys.is_some() {
             state.changed_users.push(by.0.clone());
         }
+        let without_olm_keys = state.without_olm_keys;
         let device = state.device(by);
         if request.device_keys.is_some() {
             device.keys.clone_from(&request.device_keys);
@@ -43,7 +47,7 @@ impl SimServer {
             let key = FallbackKey { id: id.clone(), key: key.clone(), used: false };
             device.fallback_keys.insert(id.algorithm(), key);
         }
-        upload_keys::v3::Response::new(device.key_counts())
+        upload_keys::v3::Response::new(device.key_counts(without_olm_keys))
     }
 
     /// `POST /keys/query`; `None` if it cannot be answered.
@@ -214,7 +218,8 @@ impl State {
 }
 
 impl Device {
-    pub(super) fn key_counts(&self) -> BTreeMap<OneTimeKeyAlgorithm, UInt> {
+    /// What it is told of its one-time keys.
+    pub(super) fn key_counts(&self, without_olm_keys: bool) -> BTreeMap<OneTimeKeyAlgorithm, UInt> {
         let mut counts: BTreeMap<_, _> = self
             .one_time_keys
             .iter()
@@ -222,7 +227,10 @@ impl Device {
             .map(|(algorithm, keys)| (algorithm.clone(), UInt::try_from(keys.len()).unwrap()))
             .collect();
         // As Synapse does, so that a device without any learns of it.
-        counts.entry(OneTimeKeyAlgorithm::SignedCurve25519).or_default();
+        let of_olm = counts.entry(OneTimeKeyAlgorithm::SignedCurve25519).or_default();
+        if without_olm_keys {
+            *of_olm = UInt::from(ALL_OLM_KEYS);
+        }
         counts
     }
 }

@@ -44,13 +44,15 @@ impl SimServer {
     pub fn sync(&self, name: &DeviceName) -> SimSync {
         let mut state = self.state();
         let side = state.state_side(&name.0);
-        let State { devices, rooms: rooms_of_server, changed_users, hidden, .. } = &mut *state;
+        let State {
+            devices, rooms: rooms_of_server, changed_users, hidden, without_olm_keys, ..
+        } = &mut *state;
         let device = devices.entry(name.clone()).or_default();
         let mut lists = DeviceLists::new();
         let from = std::mem::replace(&mut device.changed_users_synced, changed_users.len());
         let to_device = std::mem::take(&mut device.to_device);
         let timeline = std::mem::take(&mut device.timeline);
-        let one_time_key_counts = device.key_counts();
+        let one_time_key_counts = device.key_counts(*without_olm_keys);
         let unused_fallback_keys = device
             .fallback_keys
             .iter()
