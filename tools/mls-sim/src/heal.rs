@@ -8,16 +8,17 @@ use matrix_sdk_crypto_mls::{
 };
 use ruma::events::room::member::MembershipState;
 
-use crate::{expected::MissingRule, failure::Failure, world::World};
+use crate::{
+    expected::MissingRule,
+    failure::Failure,
+    world::{MAX_WAIT, World},
+};
 
 /// After so many messages everybody is on one tip.
 const MAX_SENDS: usize = 30;
 
 /// Between two of them passes so much time, in milliseconds.
 const PAUSE: u64 = 20_000;
-
-/// Nobody waits longer to send while its server answers, in milliseconds.
-const MAX_WAIT: u64 = 5 * 60_000;
 
 /// After so much time all that has to be done again by the clock is done, in milliseconds.
 const LONG: u64 = 2 * 3_600_000;
@@ -57,6 +58,11 @@ impl World {
 
     async fn everything_works(&mut self) -> Result<(), Failure> {
         self.heals();
+        for member in &mut self.devices {
+            // From here on it is `everybody_can_send` that looks at this.
+            member.waits_since = None;
+            member.is_untouched = false;
+        }
         for d in 0..self.devices.len() {
             let Some(device) = self.device(d) else { continue };
             self.devices[d].is_online = true;

@@ -8,10 +8,13 @@ mod membership;
 mod talk;
 mod time;
 
+pub(crate) use self::time::MAX_WAIT;
+
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use matrix_sdk_crypto_mls::{
     Notice,
+    store::MlsStore as _,
     testing::{SimDevice, SimServer, TestClock},
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::room::member::MembershipState};
@@ -58,8 +61,10 @@ pub(crate) struct Member {
     pub(crate) is_evil: bool,
     /// Its application has to ask for the room's members (protocol §5).
     pub(crate) asks_for_members: bool,
-    /// Since when it cannot send, by the true time.
+    /// Since when it wants to send and cannot, by the true time.
     pub(crate) waits_since: Option<u64>,
+    /// Nothing has gone wrong with its process or its server's answers.
+    pub(crate) is_untouched: bool,
 }
 
 /// A message.
@@ -151,6 +156,12 @@ impl World {
                 .collect();
             for notice in notices.iter().take(MAX_NOTICES) {
                 self.note(&format!("{d} is told: {notice:?}"));
+            }
+            if let Ok(Some(room)) = device.store().load_room(&self.room_id).await {
+                let (gaps, behind) = (&room.view.gaps, &room.view.behind);
+                if !gaps.is_empty() || behind.is_some() {
+                    self.note(&format!("{d} misses {gaps:?}, is outside: {behind:?}"));
+                }
             }
             let Ok(graph) = device.mls().epoch_graph(&self.room_id).await else { continue };
             let graph = graph.to_string();

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use matrix_dmls::{ALGORITHM, Device, KeyPackageRef, NodeId, OwnKeyPackage, new_key_package};
+use matrix_dmls::{
+    ALGORITHM, Device, KeyPackageRef, NodeId, OwnKeyPackage, Roster, new_key_package,
+};
 use ruma::{TransactionId, UserId};
 use sha2::{Digest, Sha256};
 
@@ -32,16 +34,13 @@ impl MlsMachine {
     /// epochs above it (they are on this branch, which others may not be), each user once, then
     /// the others in the tip by SHA-256(node ID ‖ identity). All who are behind the same tip
     /// ask the same ones.
-    pub(super) async fn whom_to_ask(
+    fn whom_to_ask(
         &self,
         room: &Room,
-        tip: Option<NodeId>,
+        tip: NodeId,
+        roster: &Roster,
         asker: &Device,
-    ) -> Result<Vec<Device>, MlsError> {
-        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
-        let Some((tip, roster)) = roster else {
-            return self.whom_to_ask_blindly(room, asker).await;
-        };
+    ) -> Vec<Device> {
         let graph = room.group.graph();
         let may_be_asked = |device: &Device| {
             device != asker
@@ -66,16 +65,31 @@ impl MlsMachine {
         others.sort_unstable();
         asked.extend(others.into_iter().map(|(_, device)| device.clone()));
         asked.truncate(MAX_ASKED);
-        Ok(asked)
+        asked
+    }
+
+    /// Which place we have among those whom a device asks; none if we cannot tell that it asks us.
+    pub(super) async fn place_among_asked(
+        &self,
+        room: &Room,
+        tip: Option<NodeId>,
+        asker: &Device,
+    ) -> Result<Option<usize>, MlsError> {
+        let own = self.inner.local.device();
+        let place = |asked: &[Device]| asked.iter().position(|device| device == own);
+        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
+        if let Some((tip, roster)) = roster {
+            return Ok(place(&self.whom_to_ask(room, tip, &roster, asker)));
+        }
+        // Which of its requests this is we cannot tell, but they go to so many at a time.
+        let order = self.blind_order(room, asker).await?;
+        Ok(place(&order).map(|place| place % MAX_ASKED))
     }
 
     /// The same where no tip is known: of all devices of those who have joined, by SHA-256(room ID ‖
-    /// user ID ‖ device ID).
-    async fn whom_to_ask_blindly(
-        &self,
-        room: &Room,
-        asker: &Device,
-    ) -> Result<Vec<Device>, MlsError> {
+    /// user ID ‖ device ID), but first two of the user's who has named the group.
+    async fn blind_order(&self, room: &Room, asker: &Device) -> Result<Vec<Device>, MlsError> {
+        let founder = room.view.group.as_ref().map(|(sender, _)| sender.as_str());
         let mut devices = BTreeSet::new();
         for user in room.view.wanted_users().filter(|user| room.view.is_joined(user.as_str())) {
             for known in self.inner.olm.get_user_devices(user, None).await?.devices() {
@@ -90,12 +104,13 @@ impl MlsMachine {
                 }
                 let name = format!("{}{}", device.user_id, device.device_id);
                 devices.insert((rank(room.id.as_bytes(), name.as_bytes()), device));
-                if devices.len() > MAX_ASKED {
-                    devices.pop_last();
-                }
             }
         }
-        Ok(devices.into_iter().map(|(_, device)| device).collect())
+        let devices: Vec<_> = devices.into_iter().map(|(_, device)| device).collect();
+        let is_founder = |device: &&Device| Some(device.user_id.as_str()) == founder;
+        let first: Vec<_> = devices.iter().filter(is_founder).take(MAX_ASKED - 1).collect();
+        let others = devices.iter().filter(|device| !first.contains(device));
+        Ok(first.iter().copied().chain(others).cloned().collect())
     }
 
     /// Puts a request to be let in into the outbox. Gives whether there is somebody to ask; if so,
@@ -106,7 +121,19 @@ impl MlsMachine {
         tip: Option<NodeId>,
         mut behind: Behind,
     ) -> Result<bool, MlsError> {
-        let asked = self.whom_to_ask(room, tip, self.inner.local.device()).await?;
+        let own = self.inner.local.device();
+        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
+        let asked = match roster {
+            Some((tip, roster)) => self.whom_to_ask(room, tip, &roster, own),
+            None => {
+                // Nothing says who is in the group, so each further request goes to the next ones.
+                let order = self.blind_order(room, own).await?;
+                let before = usize::try_from(behind.tries.saturating_sub(1)).unwrap_or_default();
+                let from = before.saturating_mul(MAX_ASKED).checked_rem(order.len());
+                let most = MAX_ASKED.min(order.len());
+                order.iter().cycle().skip(from.unwrap_or_default()).take(most).cloned().collect()
+            }
+        };
         if asked.is_empty() {
             return Ok(false);
         }

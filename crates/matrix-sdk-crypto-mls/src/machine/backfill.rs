@@ -13,7 +13,8 @@ use tracing::debug;
 use super::{MlsMachine, Room, again::again, gaps::WINDOW, room_events::EventHead};
 use crate::{
     error::MlsError,
-    room::Walk,
+    room::{Behind, Walk},
+    store::Changes,
     types::{
         events::CommitEventContent,
         requests::{AnyOutgoingRequest, OutgoingRequest},
@@ -22,6 +23,12 @@ use crate::{
 
 /// At most this many pages of 100 commits are read in one go.
 const MAX_PAGES: u32 = 100;
+
+/// The same for a device that has no commit and looks where the group is: the youngest ones show that.
+const MAX_ENTRANCE_PAGES: u32 = 2;
+
+/// A device that has no commit looks for one so often at most, in milliseconds.
+const LOOK_BACK_PAUSE: u64 = 3600 * 1000;
 
 /// After so many requests that have failed, the server is taken not to have what is missing.
 const MAX_FAILURES: u32 = 5;
@@ -41,7 +48,7 @@ pub(super) struct Page {
 
 /// From the end of the timeline.
 pub(super) const fn begin() -> Walk {
-    Walk { from: None, pages: 0, failures: 0 }
+    Walk { from: None, pages: 0, failures: 0, for_entrance: false }
 }
 
 impl MlsMachine {
@@ -108,8 +115,12 @@ impl MlsMachine {
         };
         let heads: Vec<_> =
             response.chunk.iter().take(MAX_PAGE_EVENTS).filter_map(read_commit).collect();
+        for head in &heads {
+            self.has_come_of(&room.id, head.sent_at());
+        }
         // The server's clock says how far back we are; the number of pages ends it in any case.
-        let is_old = heads.last().is_some_and(|head| self.is_older(head.sent_at(), WINDOW));
+        let is_old =
+            heads.last().is_some_and(|head| self.is_older(&room.id, head.sent_at(), WINDOW));
         let nodes: Vec<_> = heads.iter().filter_map(node_of).collect();
         // Those that wait for their parents are news too: what they wait for lies further back.
         let is_known = |node: &NodeId| room.group.graph().contains(node);
@@ -121,8 +132,9 @@ impl MlsMachine {
         Box::pin(self.try_to_join(room)).await?;
 
         walk.pages += 1;
+        let most = if walk.for_entrance { MAX_ENTRANCE_PAGES } else { MAX_PAGES };
         let next = response.end.clone().filter(|end| {
-            end.len() <= MAX_TOKEN && walk.from.as_ref() != Some(end) && walk.pages < MAX_PAGES
+            end.len() <= MAX_TOKEN && walk.from.as_ref() != Some(end) && walk.pages < most
         });
         match next {
             Some(next) if !is_old && !nothing_new => {
@@ -134,6 +146,28 @@ impl MlsMachine {
             _ => self.end_walk(room).await?,
         }
         self.look_ahead(room).await
+    }
+
+    /// Looks in the room's history where the group is, if that was not done within an hour. For a device
+    /// that holds no epoch and has no commit: who joins after the last commit is told of none. Gives
+    /// whether it begins.
+    pub(super) async fn look_back(&self, room: &mut Room) -> Result<bool, MlsError> {
+        let now = self.now();
+        let Some(behind) = room.view.behind.clone() else { return Ok(false) };
+        if room.view.gaps.walk.is_some()
+            || !room.commit_events.is_empty()
+            || now.saturating_sub(behind.looked_back_at) < LOOK_BACK_PAUSE
+        {
+            return Ok(false);
+        }
+        let mut view = room.view.clone();
+        view.behind = Some(Behind { looked_back_at: now, ..behind });
+        view.gaps.walk = Some(Walk { for_entrance: true, ..begin() });
+        let mut changes = Changes::default();
+        changes.room(&room.id).view = Some(view);
+        self.save(room, changes).await?;
+        self.plan_walk(room);
+        Ok(true)
     }
 
     /// A page did not come.

@@ -250,6 +250,12 @@ impl MlsMachine {
                 return Ok(false);
             }
         }
+        if !outside.holds_any
+            && room.group.chosen_tip().is_none()
+            && Box::pin(self.look_back(room)).await?
+        {
+            return Ok(true);
+        }
         // What was seen just now may be another tip.
         let tip = room.group.chosen_tip();
         let mut after = Behind {

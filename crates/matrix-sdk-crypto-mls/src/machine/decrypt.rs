@@ -91,6 +91,7 @@ impl MlsMachine {
             return Err(malformed("the event names another epoch than its ciphertext"));
         }
 
+        self.has_come_of(room_id, head.sent_at());
         again!(self.decrypt(event, room_id, &head, &event_id, &content))
     }
 

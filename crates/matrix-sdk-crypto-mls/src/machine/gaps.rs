@@ -124,16 +124,31 @@ impl MlsMachine {
         sent_at: Option<u64>,
     ) -> Result<(), MlsError> {
         let graph = room.group.graph();
-        if tips.iter().all(|tip| graph.contains(tip)) || self.is_older(sent_at, TIP_WINDOW) {
+        if tips.iter().all(|tip| graph.contains(tip))
+            || self.is_older(&room.id, sent_at, TIP_WINDOW)
+        {
             return Ok(());
         }
         self.note_gaps(room, tips, naming).await?;
         self.mind_gaps(room).await
     }
 
-    /// Whether an event was sent before the window, by its server's clock.
-    pub(super) fn is_older(&self, sent_at: Option<u64>, window: u64) -> bool {
-        sent_at.is_some_and(|sent_at| self.now().saturating_sub(sent_at) > window)
+    /// An event of a room has come, which was sent at this time by its server's clock.
+    pub(super) fn has_come_of(&self, room_id: &RoomId, sent_at: Option<u64>) {
+        let Some(sent_at) = sent_at else { return };
+        let youngest = &mut self.transient().youngest;
+        match youngest.get_mut(room_id) {
+            Some(known) => *known = sent_at.max(*known),
+            None => drop(youngest.insert(room_id.to_owned(), sent_at)),
+        }
+    }
+
+    /// Whether an event was sent before the window, by its server's clock: both by our own clock, which
+    /// may be wrong by years, and compared with the room's youngest event, whose server may lie.
+    pub(super) fn is_older(&self, room_id: &RoomId, sent_at: Option<u64>, window: u64) -> bool {
+        let youngest = self.transient().youngest.get(room_id).copied().unwrap_or_default();
+        let now = self.now().min(youngest);
+        sent_at.is_some_and(|sent_at| now.saturating_sub(sent_at) > window)
     }
 
     async fn note_gaps(
@@ -219,7 +234,9 @@ impl MlsMachine {
         gaps.relayed.retain(|_, time| now.saturating_sub(*time) <= RELAYED_AGE);
         let is_unsearched = |gap: &Gap| gap.needed && !gap.searched;
         if gaps.walk.is_some() {
-            if !gaps.nodes.values().any(is_unsearched) {
+            let is_outside = room.group.entered().next().is_none();
+            let is_for_entrance = gaps.walk.as_ref().is_some_and(|walk| walk.for_entrance);
+            if !(is_for_entrance && is_outside) && !gaps.nodes.values().any(is_unsearched) {
                 gaps.walk = None;
             }
         } else if room.group.entered().next().is_some() {

@@ -22,18 +22,19 @@ struct Evidence {
     invented: BTreeSet<Device>,
     /// They exist, and that was not known when their epoch was entered.
     found: Vec<(Device, Verdict)>,
-    /// Some device list has to come before everything is known.
-    is_undecided: bool,
+    /// Some device list has to come before everything is known. When the youngest commit was heard of
+    /// for which that matters, in milliseconds since 1970.
+    undecided: Option<u64>,
 }
 
 impl MlsMachine {
-    /// What we are to repair, which decides where we commit and send. Also tells whether to look
-    /// again soon.
+    /// What we are to repair, which decides where we commit and send. Also tells since when that
+    /// cannot be decided for want of a device list, in milliseconds since 1970.
     pub(super) async fn find_repair(
         &self,
         room: &mut Room,
-    ) -> Result<(Option<Repair>, bool), MlsError> {
-        let Evidence { invented, found, is_undecided } = self.evidence(room).await?;
+    ) -> Result<(Option<Repair>, Option<u64>), MlsError> {
+        let Evidence { invented, found, undecided } = self.evidence(room).await?;
         if !found.is_empty() {
             let mut view = room.view.clone();
             view.verdicts.extend(found);
@@ -41,7 +42,7 @@ impl MlsMachine {
         }
         room.beside = None;
         if invented.is_empty() {
-            return Ok((None, is_undecided));
+            return Ok((None, undecided));
         }
         let now = self.now();
         let repair = room.group.repair(
@@ -67,7 +68,7 @@ impl MlsMachine {
             }
             room.beside = Some(repair.on);
         }
-        Ok((repair, is_undecided))
+        Ok((repair, undecided))
     }
 
     /// A leaf is invented if its user never was a member in the room state that is known, or if the
@@ -102,7 +103,9 @@ impl MlsMachine {
                 Some(MembershipState::Join | MembershipState::Invite) => {
                     if !fresh.contains(&device.user_id) {
                         let heard = room.commit_times.get(&node).copied().unwrap_or_default();
-                        evidence.is_undecided |= self.now().saturating_sub(heard) < UNDECIDED;
+                        if self.now().saturating_sub(heard) < UNDECIDED {
+                            evidence.undecided = evidence.undecided.max(Some(heard));
+                        }
                         continue;
                     }
                     let devices = known.of(&self.inner.olm, &user_id).await?;

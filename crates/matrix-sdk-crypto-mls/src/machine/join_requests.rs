@@ -268,8 +268,8 @@ impl MlsMachine {
 
     /// Which place we have among those who were asked.
     async fn rank_for(&self, room: &Room, request: &HeldJoinRequest) -> Result<u64, MlsError> {
-        let asked = self.whom_to_ask(room, request.content.tip, request.member.device()).await?;
-        let place = asked.iter().position(|device| device == self.inner.local.device());
+        let (tip, asker) = (request.content.tip, request.member.device());
+        let place = self.place_among_asked(room, tip, asker).await?;
         // Who asks may know another tip, or another order, than we do.
         let place = place.unwrap_or(super::ask::MAX_ASKED.saturating_sub(1));
         Ok(u64::try_from(place).unwrap_or(u64::MAX))

@@ -77,6 +77,9 @@ pub(super) struct Transient {
     pub(super) returns: BTreeMap<OwnedRoomId, u64>,
     /// The pages of rooms' histories that are being asked for.
     pub(super) pages: BTreeMap<OwnedRoomId, super::backfill::Page>,
+    /// When the youngest event of a room was sent that has come since the start, by its server's clock,
+    /// in milliseconds since 1970.
+    pub(super) youngest: BTreeMap<OwnedRoomId, u64>,
     /// When something is due about what is missing in a room, in milliseconds since 1970.
     pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
     pub(super) answered: super::commit_requests::Answered,

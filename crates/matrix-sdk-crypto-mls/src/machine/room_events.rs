@@ -321,6 +321,7 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let Some(event_id) = head.event_id.clone() else { return Ok(()) };
         self.transient().has_come(&event_id);
+        self.has_come_of(&room.id, head.sent_at());
         match Box::pin(self.receive_one_commit(room, &event_id, head)).await? {
             Some(node) => Box::pin(self.take_waiting(room, node)).await,
             None => Ok(()),
@@ -462,7 +463,7 @@ impl MlsMachine {
                     changes.room(&room.id).commits.insert(node, Some(stored));
                     self.save(room, changes).await?;
                 }
-                if !self.is_older(head.sent_at(), WINDOW) {
+                if !self.is_older(&room.id, head.sent_at(), WINDOW) {
                     let hint = content.parent_event.as_deref();
                     self.look_for_parent(room, &node, parent, &head.sender, hint).await?;
                 }

@@ -13,7 +13,7 @@ use crate::{error::MlsError, notice::Notice};
 /// How long it takes until the next look when a commit cannot be made now, in milliseconds.
 const LATER: u64 = 60 * 1000;
 
-/// How long until the next look while device lists are missing that say who is invented, in
+/// How long at least until the next look while device lists are missing that say who is invented, in
 /// milliseconds.
 const SOON: u64 = 10 * 1000;
 
@@ -164,14 +164,16 @@ impl MlsMachine {
     async fn agenda(&self, room: &mut Room) -> Result<Agenda, MlsError> {
         Box::pin(self.enter_chosen(room)).await?;
         self.note_departure(room).await?;
-        let (repair, is_undecided) = self.find_repair(room).await?;
+        let (repair, undecided) = self.find_repair(room).await?;
         let avoid = repair.as_ref().map(|repair| repair.commit);
         let mut agenda = Agenda::default();
         if !room.view.may_commit(self.user_id()) {
             return Ok(agenda);
         }
-        if is_undecided {
-            agenda.again = Some(self.now() + SOON);
+        if let Some(since) = undecided {
+            // Device lists come soon, or when a server is reachable again.
+            let pause = SOON.max(self.now().saturating_sub(since) / 2);
+            agenda.again = Some(self.now().saturating_add(pause));
         }
         agenda.stands.extend(self.confirmations(room, avoid).await?.into_iter().map(|known| {
             let Confirmation { removal: to, on, due, .. } = known;

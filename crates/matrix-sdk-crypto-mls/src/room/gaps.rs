@@ -54,6 +54,9 @@ pub struct Walk {
     pub pages: u32,
     /// How many requests have failed.
     pub failures: u32,
+    /// It is for a device that has no commit and looks where the group is.
+    #[serde(default)]
+    pub for_entrance: bool,
 }
 
 /// A request for commits that may be answered yet.

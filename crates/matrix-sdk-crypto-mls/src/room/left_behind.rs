@@ -22,6 +22,8 @@ pub struct Behind {
     pub external: bool,
     /// Whether it has tried an external commit at all since it was inside.
     pub has_tried_external: bool,
+    /// When it has last looked for the group in the room's history, in milliseconds since 1970.
+    pub looked_back_at: u64,
     /// The epoch that it has asked to be let into last.
     pub tip: Option<NodeId>,
     /// It has something to send, and had that after its last try.

@@ -97,6 +97,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             repairs: vec![(node, 1_600_000_000_004)],
         },
         behind: Some(Behind {
+            looked_back_at: 0,
             since: Some(1_600_000_000_003),
             tries: 2,
             tried_at: 1_600_000_000_004,
@@ -143,7 +144,12 @@ fn gaps() -> Gaps {
     };
     Gaps {
         nodes: BTreeMap::from([(node(3), gap)]),
-        walk: Some(Walk { from: Some("t1-2".to_owned()), pages: 3, failures: 1 }),
+        walk: Some(Walk {
+            from: Some("t1-2".to_owned()),
+            pages: 3,
+            failures: 1,
+            for_entrance: false,
+        }),
         requests: vec![request],
         relays: BTreeMap::from([(node(4), 1_600_000_000_006)]),
         relayed: BTreeMap::from([(node(5), 1_600_000_000_007)]),

@@ -209,3 +209,45 @@ async fn asking_all_the_time_costs_the_others_little() {
     let made = commits_in(&alice) - commits;
     assert!((2..=5).contains(&made), "{made} commits in 20 minutes");
 }
+
+/// Of many who might be asked only one is in the group, and nothing says who: the room's history is not
+/// to be had. Whoever has named the group is asked first, then all by turns.
+#[tokio::test]
+async fn without_a_tip_everybody_is_asked_by_turns() {
+    for founder_is_there in [true, false] {
+        let server = SimServer::new(1);
+        let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+        alice.says("hello").await;
+        let carol = server.device("carol", "TABLET").logs_in().await;
+        alice.invites(&carol);
+        let carol = carol.joins(&alice).await;
+        alice.syncs().await;
+        alice.says("welcome").await;
+        carol.syncs().await;
+        let mut others = Vec::new();
+        for user in 0..12 {
+            let other = server.device(&format!("u{user}"), "D").logs_in().await;
+            alice.invites(&other);
+            others.push(other.joins(&alice).await);
+        }
+        let bob = &others[0];
+        for _ in 0..100 {
+            server.next_goes_wrong(bob.name(), RequestKind::GetMessages, Fault::Refused);
+        }
+        assert!(bob.tries_to_say("hello").await.is_err());
+        let member = if founder_is_there { &alice } else { &carol };
+        let mut minutes = 0;
+        while bob.status().await.is_none() {
+            minutes += 1;
+            assert!(minutes < 60, "nobody who could answer was asked");
+            server.clock().advance(TestClock::MINUTE);
+            // Bob still wants to send.
+            let _ = bob.tries_to_say("hello").await;
+            for _ in 0..3 {
+                member.syncs().await;
+                bob.syncs().await;
+            }
+        }
+        assert!(!founder_is_there || minutes <= 3, "{minutes}");
+    }
+}

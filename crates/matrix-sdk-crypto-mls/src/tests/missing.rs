@@ -5,6 +5,7 @@ use ruma::OwnedEventId;
 
 use super::{alice_and_bob, assert_one_epoch, settle};
 use crate::{
+    Clock,
     room::Gaps,
     store::MlsStore as _,
     testing::{Fault, RequestKind, SimDevice, SimServer, TestClock},
@@ -413,4 +414,59 @@ async fn a_losing_tip_without_children_is_not_posted_again() {
         pass(&all, 5 * SECOND).await;
     }
     assert_eq!(server.count(alice.room(), COMMIT), before + 1);
+}
+
+/// Who joins after the last commit is told of none, and nobody in the group is online.
+#[tokio::test]
+async fn who_has_no_commit_at_all_looks_for_the_group_in_the_history() {
+    for with_history in [true, false] {
+        let server = SimServer::new(1);
+        let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+        alice.says("is anybody there?").await;
+        let bob = server.device("bob", "LAPTOP").logs_in().await;
+        alice.invites(&bob);
+        let bob = bob.joins(&alice).await;
+        for _ in 0..if with_history { 0 } else { 10 } {
+            server.next_goes_wrong(bob.name(), RequestKind::GetMessages, Fault::Refused);
+        }
+        let said = bob.tries_to_say("I am").await;
+        assert_eq!(said.is_ok(), with_history);
+        // One page was enough; those that were refused are not counted.
+        assert_eq!(requests(&bob, RequestKind::GetMessages), usize::from(with_history));
+        // Without the history a member has to let it in.
+        for _ in 0..3 {
+            pass(&[&alice, &bob], TestClock::MINUTE).await;
+        }
+        let said = match said {
+            Ok(said) => said,
+            Err(_) => bob.says("I am").await,
+        };
+        alice.syncs().await;
+        alice.has_read(&said, "I am");
+        assert_one_epoch(&[&alice, &bob]).await;
+    }
+}
+
+/// A commit is missing, and the clock of the device that misses it is years ahead.
+#[tokio::test]
+async fn a_wrong_clock_does_not_keep_one_from_looking_for_commits() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    alice.says("hello").await;
+    let ahead = Clock::now(server.clock()) + 3 * 365 * TestClock::DAY;
+    let bob = server.device("bob", "LAPTOP").clock(TestClock::at(ahead)).logs_in().await;
+    alice.invites(&bob);
+    let bob = bob.joins(&alice).await;
+    alice.syncs().await;
+    alice.says("welcome").await;
+    bob.syncs().await;
+    // What was withheld is the parent of what comes.
+    let event = commits(&alice).await;
+    server.withholds_from(bob.name(), &event, true);
+    bob.syncs().await;
+    server.withholds_from(bob.name(), &event, false);
+    commits(&alice).await;
+    bob.syncs().await;
+    settle(&[&alice, &bob]).await;
+    assert_one_epoch(&[&alice, &bob]).await;
 }

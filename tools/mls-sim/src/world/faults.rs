@@ -36,6 +36,7 @@ impl World {
     async fn goes_wrong_at(&mut self, d: usize, action: &Action) -> Result<(), Failure> {
         let device = self.devices[d].device.clone();
         let name = device.name();
+        self.devices[d].is_untouched = false;
         match action {
             Action::Fault(_, kind, wrong) => {
                 self.server.next_goes_wrong(name, (*kind).into(), (*wrong).into());

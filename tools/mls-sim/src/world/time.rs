@@ -1,5 +1,7 @@
 //! Syncing, and time that passes.
 
+use std::collections::BTreeMap;
+
 use matrix_sdk_crypto_mls::{Clock as _, MlsError};
 
 use super::World;
@@ -8,8 +10,14 @@ use crate::failure::Failure;
 /// So many rounds of syncs bring everybody to rest, or never.
 const MAX_ROUNDS: usize = 60;
 
-/// So many times something is due in one stretch of time at most.
-const MAX_DUE: usize = 400;
+/// Whoever could not send tries again after so much time, in milliseconds.
+const RETRY: u64 = 10_000;
+
+/// Nobody waits longer to send while its server answers, in milliseconds.
+pub(crate) const MAX_WAIT: u64 = 5 * 60_000;
+
+/// So many times something is due in one stretch of time at most, for each device.
+const MAX_DUE: usize = 50;
 
 impl World {
     /// The true time, in milliseconds since 1970.
@@ -63,11 +71,50 @@ impl World {
         Err(Failure::new("rest", format!("still something new after {MAX_ROUNDS} rounds of syncs")))
     }
 
-    /// Time passes. Whoever is online does what is due when it is due.
+    /// Time passes. Whoever is online does what is due when it is due, and whose server answers and who
+    /// could not send tries again.
     pub(crate) async fn passes(&mut self, milliseconds: u64) -> Result<(), Failure> {
         let end = self.true_time() + milliseconds;
+        while self.true_time() < end {
+            let waiting: Vec<_> = (0..self.devices.len()).filter(|d| self.waits(*d)).collect();
+            if waiting.is_empty() {
+                break;
+            }
+            self.lets_pass(RETRY.min(end - self.true_time())).await?;
+            for d in waiting {
+                self.says(d).await?;
+                self.has_waited_too_long(d)?;
+            }
+        }
+        self.lets_pass(end.saturating_sub(self.true_time())).await
+    }
+
+    /// Whether a device wants to send, cannot, and neither its process nor its server is to blame.
+    fn waits(&self, d: usize) -> bool {
+        let member = &self.devices[d];
+        member.waits_since.is_some()
+            && member.is_untouched
+            && !(member.is_gone || member.is_evil)
+            && self.is_joined_there(d)
+    }
+
+    fn has_waited_too_long(&self, d: usize) -> Result<(), Failure> {
+        let member = &self.devices[d];
+        let since = member.waits_since.filter(|_| self.waits(d));
+        match since.map(|since| self.true_time() - since) {
+            Some(waits) if waits > MAX_WAIT => {
+                let found = format!("{:?} has not been able to send for {waits} ms", member.device);
+                Err(Failure::new("waits", found))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Time passes. Whoever is online does what is due when it is due.
+    async fn lets_pass(&mut self, milliseconds: u64) -> Result<(), Failure> {
+        let end = self.true_time() + milliseconds;
         let mut tried = Vec::new();
-        for _ in 0..MAX_DUE {
+        for _ in 0..MAX_DUE * self.devices.len() {
             let next = (0..self.devices.len())
                 .filter_map(|d| Some((self.due(d)?, d)))
                 .filter(|next| next.0 <= end && !tried.contains(next))
@@ -82,10 +129,13 @@ impl World {
             self.devices[d].device.pumps().await;
             self.settles().await?;
         }
-        Err(Failure::new(
-            "endless",
-            format!("something was due more than {MAX_DUE} times in {milliseconds} ms"),
-        ))
+        let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+        for (_, d) in &tried {
+            *times.entry(*d).or_default() += 1;
+        }
+        let found =
+            format!("something was due so often in {milliseconds} ms, by device: {times:?}");
+        Err(Failure::new("endless", found))
     }
 
     /// When a device has something to do, by the true time.
