@@ -139,6 +139,14 @@ pub enum Attack {
     Withhold,
 }
 
+impl Attack {
+    /// Its name, without what it is done to.
+    pub fn name(&self) -> String {
+        let all = format!("{self:?}");
+        all.split('(').next().unwrap_or_default().to_owned()
+    }
+}
+
 impl From<Kind> for RequestKind {
     fn from(kind: Kind) -> Self {
         match kind {

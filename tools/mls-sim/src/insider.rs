@@ -3,7 +3,7 @@
 
 mod forge;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use matrix_sdk_crypto_mls::dmls::{
     CommitPlan, Group, GroupError, LocalMember, NodeId, OwnKeyPackage, PendingCommit, PublicState,
@@ -22,8 +22,18 @@ pub struct Insider {
     pub old: Option<Group>,
     /// Epochs that its attacks have made.
     pub bad: Vec<NodeId>,
-    /// Those of them that are branches of its own, beside what the others do.
-    pub branches: Vec<NodeId>,
+    /// What is known of those that it has posted.
+    pub deeds: BTreeMap<NodeId, Deed>,
+}
+
+/// An epoch that an attack has made.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// The attack's name.
+    pub attack: String,
+    /// The insider's homeserver had an honest commit on the same parent before: the attack's goes beside
+    /// what others have done.
+    pub is_beside: bool,
 }
 
 /// Which of its two groups an insider works on.
@@ -38,7 +48,7 @@ pub enum On {
 impl Insider {
     /// With a device's secrets.
     pub fn new(local: LocalMember, seed: Secret, group: Group) -> Self {
-        Self { local, seed, group, old: None, bad: Vec::new(), branches: Vec::new() }
+        Self { local, seed, group, old: None, bad: Vec::new(), deeds: BTreeMap::new() }
     }
 
     /// Who it is.
@@ -81,9 +91,6 @@ impl Insider {
         let local = self.local.clone();
         let pending = make(self.on_mut(on), &local, parent, plan)?;
         self.bad.push(pending.node.record.node);
-        if on == On::Old {
-            self.branches.push(pending.node.record.node);
-        }
         Ok(pending)
     }
 

@@ -231,6 +231,12 @@ fn print(reports: &BTreeMap<Scenario, Report>, all: &Report) {
         println!("{}", report.line(Some(*scenario)));
     }
     println!("{all}");
+    // One scenario alone is looked at closely.
+    if reports.len() == 1 {
+        for (harm, share) in all.shares_of_harm() {
+            println!("harm: {share:5.2}% {harm}");
+        }
+    }
     for (kind, runs) in &all.expected {
         println!("expected in {runs} runs: {kind}");
     }

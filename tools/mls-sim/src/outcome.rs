@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Once,
     time::Instant,
@@ -22,9 +23,13 @@ pub struct Stats {
     pub sends: Option<usize>,
     /// How long that took, in simulated milliseconds.
     pub healing_ms: u64,
-    /// How long honest devices were on a branch of an attacker, summed over them, in simulated
-    /// milliseconds.
+    /// How long an attack did harm to honest devices, summed over them, in simulated milliseconds.
     pub attacked_ms: u64,
+    /// The same by harm and attack; a time can have several of them.
+    pub harms: BTreeMap<String, u64>,
+    /// How long they were on a branch that an attack had made beside what others had done, whether that
+    /// did harm or not.
+    pub beside_ms: u64,
     /// How long they were there to be so, from the first attack on.
     pub exposed_ms: u64,
     /// Comparisons with the model.

@@ -28,8 +28,12 @@ pub struct Report {
     pub most_commits: usize,
     /// Comparisons with the model.
     pub compared: usize,
-    /// How long honest devices were on an attacker's branch, in simulated milliseconds.
+    /// How long attacks did harm to honest devices, in simulated milliseconds.
     pub attacked_ms: u64,
+    /// The same by harm and attack; a time can have several of them.
+    pub harms: BTreeMap<String, u64>,
+    /// How long they were on a branch that an attack had made beside what others had done.
+    pub beside_ms: u64,
     /// How long they could have been.
     pub exposed_ms: u64,
     /// True milliseconds of all runs together.
@@ -61,6 +65,10 @@ impl Report {
         self.most_commits = self.most_commits.max(stats.commits);
         self.compared += stats.compared;
         self.attacked_ms += stats.attacked_ms;
+        for (harm, milliseconds) in &stats.harms {
+            *self.harms.entry(harm.clone()).or_default() += milliseconds;
+        }
+        self.beside_ms += stats.beside_ms;
         self.exposed_ms += stats.exposed_ms;
         self.took_ms += stats.took_ms;
         self.longest_ms = self.longest_ms.max(stats.took_ms);
@@ -81,13 +89,13 @@ impl Report {
         let name = scenario.map_or("all", Scenario::name);
         let runs = self.runs.max(1);
         let number = |sends: Option<usize>| sends.map_or("-".to_owned(), |sends| sends.to_string());
-        let share = if self.exposed_ms == 0 {
-            "    -".to_owned()
-        } else {
-            format!("{:4.1}%", 100.0 * ratio(self.attacked_ms, self.exposed_ms))
+        let share = |part: u64| match self.exposed_ms {
+            0 => "     -".to_owned(),
+            all => format!("{:5.2}%", 100.0 * ratio(part, all)),
         };
+        let (bad, beside) = (share(self.attacked_ms), share(self.beside_ms));
         format!(
-            "{name:20} {:6} {:6} {:8} {:5} {:5} {:5} {:8} {:8} {share} {:7}",
+            "{name:20} {:6} {:6} {:8} {:5} {:5} {:5} {:8} {:8} {bad} {beside} {:7}",
             self.runs,
             self.failures,
             self.expected.values().sum::<usize>(),
@@ -100,10 +108,19 @@ impl Report {
         )
     }
 
+    /// The harms that attacks did, the longest first: what, by which attack, and for which share of the
+    /// time, in percent.
+    pub fn shares_of_harm(&self) -> Vec<(&str, f64)> {
+        let mut harms: Vec<_> = self.harms.iter().collect();
+        harms.sort_by_key(|(_, milliseconds)| std::cmp::Reverse(**milliseconds));
+        let share = |milliseconds: u64| 100.0 * ratio(milliseconds, self.exposed_ms.max(1));
+        harms.into_iter().map(|(harm, ms)| (harm.as_str(), share(*ms))).collect()
+    }
+
     /// What the columns of [`Report::line`] are.
     pub fn head() -> String {
         format!(
-            "{:20} {:>6} {:>6} {:>8} {:>5} {:>5} {:>5} {:>8} {:>8} {:>5} {:>7}",
+            "{:20} {:>6} {:>6} {:>8} {:>5} {:>5} {:>5} {:>8} {:>8} {:>6} {:>6} {:>7}",
             "scenario",
             "runs",
             "failed",
@@ -114,6 +131,7 @@ impl Report {
             "commits",
             "most",
             "bad",
+            "beside",
             "ms/run"
         )
     }

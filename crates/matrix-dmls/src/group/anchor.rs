@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Group;
-use crate::{credential::Device, ids::NodeId};
+use crate::{credential::Device, ids::NodeId, roster::Member};
 
 /// A node has to be so old before the anchor moves on to it, and the anchor has to have stood so
 /// long, in milliseconds: 7 days.
@@ -20,12 +20,14 @@ impl Group {
     /// the chosen branch whose tree has three users, two of whom have committed below it on that
     /// branch; later ones to the youngest such node that is older than 7 days. None while there is no
     /// such node, or the anchor was moved less than 7 days before `now`, or this device cannot enter
-    /// the chosen branch. `heard` is as for [`Group::erase_due`], and a node without such a time is
-    /// old; all times are in milliseconds since 1970.
+    /// the chosen branch. Never to a node in whose tree somebody `is_invented`, who would be counted
+    /// there and have a voice below for good. `heard` is as for [`Group::erase_due`], and a node without
+    /// such a time is old; all times are in milliseconds since 1970.
     pub fn next_anchor(
         &self,
         now: u64,
         moved_at: u64,
+        is_invented: impl Fn(&Member) -> bool,
         heard: impl Fn(&NodeId) -> Option<u64>,
     ) -> Option<NodeId> {
         let chosen = self.sending_tip().filter(|tip| self.chosen_tip() == Some(*tip))?;
@@ -54,7 +56,7 @@ impl Group {
         }
         let is_old = |node: &NodeId| age(heard(node).unwrap_or_default()) >= AGE;
         let is_settled = |(node, count): &&(NodeId, usize)| {
-            authors.get(..*count).is_some_and(|below| self.is_settled(node, below))
+            authors.get(..*count).is_some_and(|below| self.is_settled(node, below, &is_invented))
         };
         let found = if anchor.is_some() {
             nodes.iter().filter(|(node, _)| is_old(node)).find(is_settled)
@@ -64,8 +66,16 @@ impl Group {
         found.map(|(node, _)| *node)
     }
 
-    fn is_settled(&self, node: &NodeId, below: &[&Device]) -> bool {
+    fn is_settled(
+        &self,
+        node: &NodeId,
+        below: &[&Device],
+        is_invented: impl Fn(&Member) -> bool,
+    ) -> bool {
         let Some(roster) = self.graph.roster_of(node) else { return false };
+        if roster.iter().any(|(_, member)| is_invented(member)) {
+            return false;
+        }
         let users: HashSet<_> =
             roster.iter().map(|(_, member)| member.device().user_id.as_str()).collect();
         let authors: HashSet<_> = below

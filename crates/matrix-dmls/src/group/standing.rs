@@ -145,11 +145,14 @@ impl Group {
     /// How long after hearing of a removal it is our turn; none if it never is.
     fn turn_to_confirm(&self, removal: &CommitRecord, own: &Device) -> Option<u64> {
         let below = self.graph.committed_below(&removal.node);
-        if below.iter().any(|device| device.user_id == own.user_id) {
+        let roster = self.graph.roster_of(&removal.node)?;
+        let is_ours = |device: &&Device| device.user_id == own.user_id;
+        // Devices that were invented in our user's name below do not speak for it.
+        if below.iter().filter(is_ours).any(|device| roster.leaf_of(device).is_some()) {
             return None;
         }
         let author = &removal.author.member.device().user_id;
-        turn(&removal.node, &*self.graph.roster_of(&removal.node)?, Some(author), own)
+        turn(&removal.node, &roster, Some(author), own)
     }
 
     /// How long `own` waits, in milliseconds, until it posts a commit again that is missing in the room
@@ -159,14 +162,29 @@ impl Group {
         turn(node, &*self.graph.roster_of(node)?, None, own)
     }
 
-    /// Whether a user has committed beside a node: below its parent, and neither at nor below it.
-    fn has_committed_beside(&self, node: &NodeId, user: &str) -> bool {
+    /// Whether a user's voice counts already for the branch beside a node that leads to `on`: it has
+    /// committed at or below the child of the node's parent that `on` is, or lies below, with a device
+    /// that has a leaf in that parent's tree. What it has committed on a third branch helps neither. If
+    /// `on` is the parent itself, there is no branch to go on with, and any commit beside the node counts.
+    fn has_voice_beside(&self, node: &NodeId, on: &NodeId, user: &str) -> bool {
         let Some(parent) = self.graph.parent(node) else { return false };
-        let below: HashSet<_> = self.graph.descendants(node).chain([*node]).collect();
-        self.graph.descendants(&parent).filter(|id| !below.contains(id)).any(|id| {
-            let record = self.graph.get(&id);
-            record.is_some_and(|record| record.author.member.device().user_id == user)
-        })
+        let Some(voices) = self.graph.roster_of(&parent) else { return false };
+        let is_theirs = |id: &NodeId| self.is_voice_of(id, user, &voices);
+        self.graph
+            .children(&parent)
+            .filter(|child| child != node)
+            .filter(|child| *on == parent || self.graph.is_at_or_below(child, on))
+            .any(|child| {
+                is_theirs(&child) || self.graph.descendants(&child).any(|id| is_theirs(&id))
+            })
+    }
+
+    /// Whether a user has made a commit with a device that has a leaf in a tree. Others may be invented
+    /// in its name.
+    fn is_voice_of(&self, node: &NodeId, user: &str, voices: &Roster) -> bool {
+        let record = self.graph.get(node);
+        let author = record.map(|record| record.author.member.device());
+        author.is_some_and(|author| author.user_id == user && voices.leaf_of(author).is_some())
     }
 
     /// The best epoch beside a node that we can commit on and that is `fit`, else its parent.

@@ -80,6 +80,8 @@ impl MlsMachine {
     async fn move_anchor(&self, room_id: &RoomId) -> Result<(), MlsError> {
         let mut guard = self.lock_room(room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
+        // A room that was loaded anew does not know yet who is invented.
+        self.find_repair(room).await?;
         let Some((node, _)) = self.next_anchor(room) else { return Ok(()) };
         let Some((_, named)) = &room.view.group else { return Ok(()) };
         debug!(%room_id, node = %node.short(), "Moving the anchor");
@@ -106,9 +108,12 @@ impl MlsMachine {
         if named.anchor.is_some_and(|anchor| graph.start() != Some(anchor)) {
             return None;
         }
-        let node = room.group.next_anchor(self.now(), room.view.group_since, |node| {
-            room.commit_times.get(node).copied()
-        })?;
+        let node = room.group.next_anchor(
+            self.now(),
+            room.view.group_since,
+            |member| room.invented.contains(member.device()),
+            |node| room.commit_times.get(node).copied(),
+        )?;
         let roster = room.group.roster(&node)?;
         let may =
             roster.iter().map(|(_, member)| member.device().user_id.as_str()).filter(|user| {

@@ -41,6 +41,7 @@ impl MlsMachine {
             self.save_view(room, view).await?;
         }
         room.beside = None;
+        room.invented.clone_from(&invented);
         if invented.is_empty() {
             return Ok((None, undecided));
         }

@@ -1,12 +1,12 @@
 //! Rooms in memory: loaded when they are needed, always what the store has, and bounded.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     mem::size_of,
     sync::{Arc, Mutex as StdMutex},
 };
 
-use matrix_dmls::{Group, GroupExtension, NodeId, TrustRequirement};
+use matrix_dmls::{Device, Group, GroupExtension, NodeId, TrustRequirement};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -44,6 +44,8 @@ pub(crate) struct Room {
     /// The epoch beside a commit that is to be repaired, where we send instead of below it; none
     /// before that was looked at.
     pub(super) beside: Option<NodeId>,
+    /// Devices that somebody has made up, of those that were looked at together with that.
+    pub(super) invented: BTreeSet<Device>,
 }
 
 /// Exclusive access to a room for the length of an operation.
@@ -230,6 +232,7 @@ impl Room {
             drained: false,
             settled: None,
             beside: None,
+            invented: BTreeSet::new(),
         };
         room.aim();
         room
@@ -320,7 +323,7 @@ impl Room {
         size_of::<Self>()
             + self.group.memory_size()
             + (self.view.members.len() + self.view.failed_claims.len()) * MEMBER
-            + self.view.verdicts.len() * VERDICT
+            + (self.view.verdicts.len() + self.invented.len()) * VERDICT
             + self.view.join_requests.len() * REQUEST
             + (self.commit_events.len() + self.generations.len()) * COMMIT
     }

@@ -1,9 +1,11 @@
 //! Moving the room's anchor (protocol §6, §8).
 
+use matrix_dmls::CommitPlan;
+use ruma::events::room::member::MembershipState;
 use serde_json::Value;
 
 use super::{alice_and_bob, assert_one_epoch, settle};
-use crate::testing::{RoomOptions, SimDevice, SimServer, TestClock};
+use crate::testing::{Insider, RoomOptions, SimDevice, SimServer, TestClock};
 
 const GROUP: &str = "io.github.matrix-mls.dmls.v1.group";
 
@@ -136,4 +138,39 @@ async fn who_is_refused_waits() {
     assert_eq!(server.count(alice.room(), GROUP), before);
     assert!(alice.store_outbox().await.is_empty());
     assert_eq!(alice.mls().next_deadline(), None);
+}
+
+/// Bob adds two accounts that never were members, lets them commit, and removes them again. In the tree
+/// that had them they would have a voice for good.
+#[tokio::test]
+async fn it_does_not_go_where_accounts_were_invented() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let members = [&alice, &bob].map(|d| (d.user_id().clone(), MembershipState::Join));
+    alice.mls().set_room_members(alice.room(), members).await.unwrap();
+    let mut insider = Insider::with_the_keys_of(&bob).await;
+    let mut invented =
+        [insider.invents("nobody", "ONE").await, insider.invents("noone", "TWO").await];
+    let packages: Vec<_> = invented.iter().map(Insider::key_package).collect();
+    let add = packages.iter().map(|package| package.key_package.clone()).collect();
+    let plan = CommitPlan { add, ..CommitPlan::default() };
+    let added = insider.commits(bob.node().await.unwrap(), plan);
+    insider.posts(&added);
+    let mut on = added.node;
+    for (voter, package) in invented.iter_mut().zip(&packages) {
+        voter.joins(&added, package);
+    }
+    for voter in 0..2 {
+        let vote = invented[voter].commits(on, CommitPlan::default());
+        invented[voter].posts(&vote);
+        invented[1 - voter].enters(&vote);
+        insider.enters(&vote);
+        on = vote.node;
+    }
+    // The lowest free leaves.
+    let removed = insider.commits(on, CommitPlan { remove: vec![2, 3], ..CommitPlan::default() });
+    insider.posts(&removed);
+    settle(&[&alice]).await;
+    assert_eq!(alice.node().await, Some(removed.node));
+    minutes(&server, &[&alice], 5).await;
+    assert_eq!(named_anchor(&server, &alice), None);
 }

@@ -1,9 +1,11 @@
 //! What insiders do to the room.
 
+use std::collections::BTreeSet;
+
 use matrix_sdk_crypto_mls::{
     dmls::{
-        CommitPlan, Device, ExternalJoins, Group, GroupExtension, HistoryPolicy, InstanceId,
-        LocalMember, NodeId, PendingCommit, TrustRequirement, Welcome,
+        CommitMessage, CommitPlan, Device, ExternalJoins, Group, GroupExtension, HistoryPolicy,
+        InstanceId, LocalMember, NodeId, PendingCommit, TrustRequirement, Welcome,
     },
     store::MlsStore as _,
     testing::DeviceName,
@@ -16,7 +18,7 @@ use super::World;
 use crate::{
     action::Attack,
     failure::Failure,
-    insider::{self, Forged, Insider, Invented, On},
+    insider::{self, Deed, Forged, Insider, Invented, On},
 };
 
 /// The type of commit events.
@@ -56,13 +58,38 @@ impl World {
         self.devices[d].is_evil = true;
         let now = self.true_time();
         self.attacked_since.get_or_insert(now);
-        insider.follows(&self.commits_seen_by(d));
+        let seen = self.commits_seen_by(d);
+        let gone_on = self.gone_on_from(&seen, &insider);
+        insider.follows(&seen);
         let tried = self.tries_attack(d, &mut insider, attack);
         if let Err(why) = tried {
             self.note(&format!("  comes to nothing: {why}"));
         }
+        self.notes_deeds(&mut insider, attack, &gone_on);
         self.insiders.insert(d, insider);
         Ok(())
+    }
+
+    /// The epochs that others than insiders have gone on from.
+    fn gone_on_from(&self, commits: &[(Vec<u8>, Vec<u8>)], insider: &Insider) -> BTreeSet<NodeId> {
+        let parsed = commits.iter().filter_map(|(commit, _)| CommitMessage::parse(commit).ok());
+        let is_honest = |commit: &CommitMessage| {
+            let node = commit.node_id();
+            self.deed(&node).is_none() && !insider.deeds.contains_key(&node)
+        };
+        parsed.filter(is_honest).filter_map(|commit| commit.aad().parent).collect()
+    }
+
+    /// Remembers what an attack has posted.
+    fn notes_deeds(&self, insider: &mut Insider, attack: &Attack, gone_on: &BTreeSet<NodeId>) {
+        let parents = self.parents();
+        for node in &insider.bad {
+            let Some(parent) = parents.get(node) else { continue };
+            insider.deeds.entry(*node).or_insert_with(|| Deed {
+                attack: attack.name(),
+                is_beside: parent.is_some_and(|parent| gone_on.contains(&parent)),
+            });
+        }
     }
 
     /// What a device has when it turns; nothing, if it is in no group.
@@ -175,8 +202,6 @@ impl World {
         let remove: Vec<_> = leaves.map(|(leaf, _)| leaf).collect();
         let plan = CommitPlan { remove, ..CommitPlan::default() };
         let pending = evil.commits(on, tip, plan).map_err(no)?;
-        // What counts is whether it stands, not where it was made.
-        evil.branches.retain(|branch| *branch != pending.node.record.node);
         self.posts(d, &pending, false).map(drop)
     }
 
@@ -220,7 +245,7 @@ impl World {
             };
             let update = account.updates(&branch).map_err(no)?;
             branch.push((update.commit.clone(), update.parent_context.clone()));
-            evil.branches.push(update.node.record.node);
+            evil.bad.push(update.node.record.node);
             self.posts(d, &update, true)?;
         }
         Ok(())
@@ -322,7 +347,7 @@ impl World {
         let events = self.server.events(&self.room_id).into_iter();
         events.filter(|event| event.event_type == COMMIT).find_map(|event| {
             let content: CommitEventContent = serde_json::from_value(event.content).ok()?;
-            let message = matrix_sdk_crypto_mls::dmls::CommitMessage::parse(&content.commit?.0);
+            let message = CommitMessage::parse(&content.commit?.0);
             (message.ok()?.node_id() == *node).then_some((content.group_info?.0, content.tree?.0))
         })
     }

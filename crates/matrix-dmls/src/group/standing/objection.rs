@@ -50,8 +50,8 @@ impl Group {
 
     /// What we are to object to: the commit of [`Group::departure`], which was noticed at the time
     /// `since` (in milliseconds since 1970), if it is not our own user's, does not seat us anew, and
-    /// our user has not committed beside it yet. Nothing that lies at or below `avoid`, the commit of a
-    /// [`super::Repair`]. Whether the room wants us is the caller's to say.
+    /// our user has not committed yet on the best branch beside it. Nothing that lies at or below
+    /// `avoid`, the commit of a [`super::Repair`]. Whether the room wants us is the caller's to say.
     pub fn objection(
         &self,
         local: &LocalMember,
@@ -65,21 +65,16 @@ impl Group {
             |node: &NodeId| avoid.is_some_and(|avoid| self.graph.is_at_or_below(avoid, node));
         // Who is put back at once has a Welcome under way.
         let is_put_back = record.added.iter().any(|(_, member)| member.device() == own);
-        if own.user_id == author.user_id
-            || is_put_back
-            || is_avoided(&commit)
-            || self.has_committed_beside(&commit, &own.user_id)
-        {
+        if own.user_id == author.user_id || is_put_back || is_avoided(&commit) {
+            return None;
+        }
+        let on = self.best_beside(&commit, &parent, |node| !is_avoided(node))?;
+        if self.has_voice_beside(&commit, &on, &own.user_id) {
             return None;
         }
         let leaves = u64::try_from(self.graph.roster_of(&parent)?.len()).unwrap_or(u64::MAX);
         let spread = OBJECTION_SPREAD.max(leaves.saturating_mul(OBJECTION_PER_LEAF));
         let wait = OBJECTION_FIRST.saturating_add(local.draw(&commit, spread));
-        Some(Objection {
-            commit,
-            author: author.clone(),
-            on: self.best_beside(&commit, &parent, |node| !is_avoided(node))?,
-            due: since.saturating_add(wait),
-        })
+        Some(Objection { commit, author: author.clone(), on, due: since.saturating_add(wait) })
     }
 }

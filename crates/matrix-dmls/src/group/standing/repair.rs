@@ -18,7 +18,7 @@ pub struct Repair {
     pub invented: Vec<Device>,
     /// The epoch to commit on: the best one beside the commit without such devices, else its parent.
     pub on: NodeId,
-    /// Our user has committed beside it: nothing more is made for this commit's sake alone.
+    /// Our user has committed on that branch: nothing more is made for this commit's sake alone.
     pub is_done: bool,
     /// When it is our turn, in milliseconds since 1970; none if it never is, or is not any more.
     pub due: Option<u64>,
@@ -78,7 +78,7 @@ impl Group {
             roster.is_some_and(|r| r.iter().all(|(_, member)| !all.contains(member.device())))
         };
         let on = self.best_beside(&record.node, &parent, is_clean)?;
-        let is_done = self.has_committed_beside(&record.node, &own.user_id);
+        let is_done = self.has_voice_beside(&record.node, &on, &own.user_id);
         let turn = self
             .graph
             .roster_of(&parent)

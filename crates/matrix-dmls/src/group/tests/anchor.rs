@@ -12,7 +12,7 @@ fn next_anchor(
     moved_at: u64,
     times: &HashMap<NodeId, u64>,
 ) -> Option<NodeId> {
-    device.group.next_anchor(now, moved_at, |node| times.get(node).copied())
+    device.group.next_anchor(now, moved_at, |_| false, |node| times.get(node).copied())
 }
 
 fn at_day(days: u64, node: NodeId, times: &mut HashMap<NodeId, u64>) {
@@ -77,6 +77,39 @@ fn it_stays_while_two_users_are_all() {
     let three = alice.updates(two.node);
     bob.enters(&three);
     assert_eq!(next_anchor(alice, 1000 * DAY, 0, &HashMap::new()), None);
+}
+
+/// Bob adds two who do not exist, lets them commit, and removes them again.
+#[test]
+fn it_does_not_go_where_somebody_is_invented() {
+    let (mut devices, node) = room_of(&["alice", "bob"]);
+    let [alice, bob] = &mut devices[..] else { panic!() };
+    let mut invented = [device("nobody"), device("noone")];
+    let packages = invented.each_ref().map(TestDevice::key_package);
+    let added = bob.adds(node, &packages.iter().collect::<Vec<_>>());
+    alice.enters(&added);
+    let mut on = added.node;
+    for (device, package) in invented.iter_mut().zip(&packages) {
+        device.joins(&added, package);
+    }
+    for voter in 0..2 {
+        let update = invented[voter].updates(on);
+        for device in [&mut *alice, &mut *bob, &mut invented[1 - voter]] {
+            device.enters(&update);
+        }
+        on = update.node;
+    }
+    let remove = vec![invented[0].leaf(on), invented[1].leaf(on)];
+    let removed = bob.commits(on, CommitPlan { remove, ..CommitPlan::default() });
+    alice.enters(&removed);
+    let next = |is_invented: bool| {
+        let is_invented = |member: &crate::Member| {
+            let is_them = |device: &TestDevice| member.device() == device.local.device();
+            is_invented && invented.iter().any(is_them)
+        };
+        alice.group.next_anchor(DAY, 0, is_invented, |_| None)
+    };
+    assert_eq!((next(false), next(true)), (Some(added.node), None));
 }
 
 /// What is on a losing branch moves nothing, and who is left behind does not either.

@@ -46,6 +46,60 @@ fn who_cannot_enter_the_chosen_branch_objects_beside_it() {
     all_talk(&mut [mallory, alice, bob, carol, dave], two.node);
 }
 
+/// Everybody has removed Dave, each beside the others, and Mallory then removes them all. Each of them
+/// alone is removed by Mallory and loses to it; together on one branch they win.
+#[test]
+fn who_has_committed_beside_on_another_branch_objects_on_the_best() {
+    let (mut devices, node) = room_of(&["alice", "bob", "carol", "dave", "mallory"]);
+    let [alice, bob, carol, dave, mallory] = &mut devices[..] else { panic!() };
+    let removals = [&mut *alice, &mut *bob, &mut *carol].map(|device| device.removes(node, dave));
+    let remove = [&*alice, bob, carol, dave].map(|device| device.leaf(node)).into();
+    let bad = mallory.commits(node, CommitPlan { remove, ..CommitPlan::default() });
+    for (place, device) in [&mut *alice, &mut *bob, &mut *carol].into_iter().enumerate() {
+        for (other, removal) in removals.iter().enumerate() {
+            if other != place {
+                device.enters(removal);
+            }
+        }
+        device.only_sees(&bad);
+        assert_eq!(device.group.chosen_tip(), Some(bad.node));
+    }
+    // Alice's leaf is the lowest, so hers is the best of the others.
+    assert_eq!(objection(alice), None, "her voice is there already");
+    for device in [&*bob, &*carol] {
+        assert_eq!(objection(device).unwrap().on, removals[0].node);
+    }
+    let united = bob.updates(removals[0].node);
+    assert_eq!(bob.group.chosen_tip(), Some(united.node));
+    for device in [alice, carol] {
+        device.enters(&united);
+        assert_eq!(device.group.chosen_tip(), Some(united.node));
+        assert_eq!(objection(device), None);
+    }
+}
+
+/// Eve has invented a device of Bob's, which commits beside what Bob cannot enter.
+#[test]
+fn an_invented_device_does_not_object_for_its_user() {
+    let (mut devices, node) = room_of(&["mallory", "eve", "bob"]);
+    let [mallory, eve, bob] = &mut devices[..] else { panic!() };
+    let mut ghost = device("bob2");
+    ghost.local = second_device_of_bob();
+    let package = ghost.key_package();
+    let stuffed = eve.adds(node, &[&package]);
+    ghost.joins(&stuffed, &package);
+    let vote = ghost.updates(stuffed.node);
+    let bad = mallory.commits_against(node, CommitPlan::default(), &[&*bob]);
+    bob.enters(&stuffed);
+    bob.enters(&vote);
+    bob.only_sees(&bad);
+    assert_eq!(bob.group.chosen_tip(), Some(bad.node));
+    assert_eq!(objection(bob).unwrap().on, vote.node);
+    // Control: what Bob has committed there himself is enough.
+    bob.updates(stuffed.node);
+    assert_eq!(objection(bob), None);
+}
+
 #[test]
 fn nobody_objects_to_its_own_user_or_without_the_parents_state() {
     let mut phone = device("alice");

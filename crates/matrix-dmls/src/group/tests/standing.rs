@@ -66,6 +66,22 @@ fn two_users_are_enough_and_nobody_does_it_twice() {
     }
 }
 
+/// Carol has invented a device of Bob's, which commits below the removal.
+#[test]
+fn an_invented_device_does_not_confirm_for_its_user() {
+    let (mut devices, mallory, event) = removal(&["alice", "bob", "carol", "mallory"]);
+    let mut ghost = device("bob2");
+    ghost.local = second_device_of_bob();
+    let package = ghost.key_package();
+    let stuffed = devices[2].adds(event.node, &[&package]);
+    ghost.joins(&stuffed, &package);
+    let vote = ghost.updates(stuffed.node);
+    devices[1].enters(&stuffed);
+    devices[1].enters(&vote);
+    let [confirmation] = &confirmations(&devices[1], &[&mallory])[..] else { panic!() };
+    assert_eq!((confirmation.removal, confirmation.on), (event.node, vote.node));
+}
+
 #[test]
 fn only_what_the_room_justifies_is_confirmed() {
     let (mut devices, mallory, _) = removal(&["alice", "bob", "carol", "mallory"]);
