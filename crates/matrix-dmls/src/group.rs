@@ -48,7 +48,7 @@ pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{
     authenticated_data::MessageAad,
     epoch_key::{DecryptedMessage, EpochKey, MessageSender},
-    extension::GroupExtension,
+    extension::{GroupExtension, HistoryPolicy},
     graph::{Graph, NodeStatus},
     ids::NodeId,
     record::{CommitRecord, ParentView, check_founding, check_well_formed},
@@ -508,7 +508,7 @@ impl Group {
         Ok(key.encrypt(&sender, &MessageAad::new(node, tips)?, plaintext)?)
     }
 
-    /// Decrypts a message in the epoch that it names. Consumes nothing; who the Matrix sender is and
+    /// Decrypts a message in the epoch that it names. Consumes nothing, see [`Group::read`]; who the Matrix sender is and
     /// whether the message is a replay is the caller's to check (protocol §4, §7).
     ///
     /// # Errors
@@ -522,6 +522,36 @@ impl Group {
         let node = header.aad.epoch();
         let key = self.epoch_keys.get(&node).ok_or(GroupError::NoEpochKey(node))?;
         Ok(key.decrypt(message)?)
+    }
+
+    /// Decrypts a message as [`Group::decrypt`] does. Where the epoch's messages are read once
+    /// ([`Group::reads_once`]), the changes erase the key that was used: the caller stores them
+    /// before it lets anybody see the message, together with what is to be known of it afterwards.
+    /// Elsewhere nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::decrypt`]; [`DecryptError::KeyErased`](crate::DecryptError::KeyErased) when the key
+    /// was used before.
+    pub fn read(&self, message: &[u8]) -> Result<(DecryptedMessage, GroupChanges), GroupError> {
+        let mut changes = GroupChanges::default();
+        let node = crate::epoch_key::peek(message)?.aad.epoch();
+        let Some(key) = self.epoch_keys.get(&node).filter(|_| self.reads_once(&node)) else {
+            return Ok((self.decrypt(message)?, changes));
+        };
+        if key.group_id() != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let (message, after) = key.decrypt_once(message)?;
+        changes.epoch_keys.insert(node, Some(Arc::new(after)));
+        Ok((message, changes))
+    }
+
+    /// Whether the epoch's history policy is `none` (protocol §7): each message can be read once, and
+    /// its key is erased with that. The keys of such an epoch are for nobody else: not for the key
+    /// backup, not for invitees, not for files.
+    pub fn reads_once(&self, node: &NodeId) -> bool {
+        self.graph.get(node).is_some_and(|record| record.extension.history == HistoryPolicy::None)
     }
 
     /// The state, vault, record and roster to work on.

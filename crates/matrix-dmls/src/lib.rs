@@ -29,7 +29,8 @@ pub use crate::{
     crypto::Secret,
     epoch_key::{
         DecryptError, DecryptedMessage, EncryptError, EpochKey, EpochKeyParts, GENERATION_LIMIT,
-        MAX_MESSAGE_LENGTH, MessageHeader, MessageSender, peek,
+        MAX_MESSAGE_LENGTH, MAX_SKIPPED_KEYS, MessageHeader, MessageSender, PuncturedTree,
+        SecretTree, peek,
     },
     error::MalformedError,
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},

@@ -107,7 +107,7 @@ async fn a_newer_schema_is_refused() {
         connection.close().await.unwrap();
         let before = fs::read(store.path()).unwrap();
         let error = SqliteMlsStore::open_with_key(&directory, Some(&KEY)).await.unwrap_err();
-        let OpenStoreError::SchemaTooNew { found, supported: 2 } = error else {
+        let OpenStoreError::SchemaTooNew { found, supported: 3 } = error else {
             panic!("{error:?}")
         };
         assert_eq!(found, version.cast_unsigned());
