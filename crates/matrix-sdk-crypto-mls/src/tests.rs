@@ -20,6 +20,7 @@ mod missing;
 mod newcomers;
 mod processes;
 mod random;
+mod read_once;
 mod replaced;
 mod retention;
 mod settled;

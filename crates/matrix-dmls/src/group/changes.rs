@@ -39,10 +39,14 @@ pub struct GroupChanges {
 impl GroupChanges {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
+        self.is_only_keys() && self.epoch_keys.is_empty()
+    }
+
+    /// Whether nothing changes but epoch keys.
+    pub fn is_only_keys(&self) -> bool {
         self.records.is_empty()
             && self.states.is_empty()
             && self.vaults.is_empty()
-            && self.epoch_keys.is_empty()
             && self.pending.is_empty()
     }
 

@@ -15,7 +15,10 @@ mod fixtures;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
-use matrix_dmls::{Group, GroupChanges, KeyPackageRef, Secret, new_key_package};
+use matrix_dmls::{
+    DecryptError, Group, GroupChanges, GroupError, GroupExtension, HistoryPolicy, KeyPackageRef,
+    Secret, new_key_package,
+};
 use matrix_sdk_crypto::OlmMachine;
 use ruma::{RoomId, events::room::member::MembershipState, room_id, serde::Raw, user_id};
 
@@ -54,7 +57,8 @@ macro_rules! mlsstore_integration_tests {
     () => {
         $crate::mlsstore_integration_tests! {
             @each a_new_store_is_empty, the_account, key_packages, the_outbox_keeps_its_order,
-            a_room, a_group_goes_through, a_group_changes_piece_by_piece, queued_events,
+            a_room, a_group_goes_through, a_group_changes_piece_by_piece,
+            an_epoch_key_is_punctured, queued_events,
             held_welcomes, commits, the_ledger, rooms_are_kept_apart, a_batch_is_one_whole,
             a_later_batch_overwrites, large_values, many_tasks_at_once
         }
@@ -326,6 +330,42 @@ pub async fn a_group_goes_through(store: impl MlsStore) {
     assert_eq!(loaded.graph().get(&second).unwrap().parent, Some(founding));
     assert_eq!(loaded.roster(&second).unwrap().len(), 1);
     assert_eq!(loaded.decrypt(&message).unwrap().plaintext, b"a message");
+}
+
+#[allow(missing_docs)]
+pub async fn an_epoch_key_is_punctured(store: impl MlsStore) {
+    let local = local().await;
+    let mut group = Group::new(room().as_str());
+    let once = GroupExtension { history: HistoryPolicy::None, ..extension() };
+    let (node, made) = group.found(&local, &once, Vec::new()).unwrap();
+    group.apply(made.clone());
+    let accepted = group.accept(node).unwrap();
+    group.apply(accepted.clone());
+    save_group(&store, made).await;
+    save_group(&store, accepted).await;
+    let messages: Vec<_> = (0..4)
+        .map(|generation| group.encrypt(node, &local, generation, Vec::new(), b"text").unwrap())
+        .collect();
+    for generation in [2, 0, 3] {
+        let loaded = load_group(&store).await;
+        let (read, changes) = loaded.read(&messages[generation]).unwrap();
+        assert_eq!(read.plaintext, b"text");
+        // The message and that it was read are one batch.
+        let mut batch = Changes::default();
+        let key = MessageKey { node, leaf: 0, generation: read.generation };
+        batch.room(room()).ledger.insert(key, ledger_entry("$read"));
+        batch.room(room()).group = changes.clone();
+        save(&store, batch).await;
+        group.apply(changes);
+        assert_same_group(&store, &group).await;
+        let loaded = load_group(&store).await;
+        let again = loaded.read(&messages[generation]).unwrap_err();
+        assert!(matches!(again, GroupError::Decrypt(DecryptError::KeyErased { .. })), "{again}");
+        assert!(store.ledger_entry(room(), &key).await.unwrap().is_some());
+    }
+    let loaded = load_group(&store).await;
+    assert_eq!(loaded.read(&messages[1]).unwrap().0.plaintext, b"text");
+    assert!(loaded.epoch_key(&node).unwrap().encryption_secret().is_none());
 }
 
 #[allow(missing_docs)]
