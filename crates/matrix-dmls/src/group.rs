@@ -10,6 +10,7 @@ mod anchor;
 mod changes;
 mod choice;
 mod commit;
+mod compaction;
 mod entrance;
 mod error;
 mod external;
@@ -272,7 +273,7 @@ impl Group {
         if !self.graph.contains(&node) {
             let (record, roster) = entrance::look_in(&self.room_id, &message, parts)?;
             let (record, roster) = (Arc::new(record), Some(Arc::new(roster)));
-            let entry = GraphEntry { record, status: NodeStatus::Seen, roster };
+            let entry = GraphEntry { record, status: NodeStatus::Seen, roster, summary: None };
             changes.records.insert(node, entry);
         }
         Ok((node, changes))
@@ -315,8 +316,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it is malformed or not well-formed (drop it), or its parent is not known (fetch that
-    /// first).
+    /// When it is malformed or not well-formed (drop it), its parent is not known (fetch that first),
+    /// or was forgotten ([`GroupError::Forgotten`]; drop it).
     pub fn receive(&self, commit: &[u8], parent_context: &[u8]) -> Result<Received, GroupError> {
         let message = CommitMessage::parse(commit)?;
         if message.group_id() != self.room_id.as_bytes() {
@@ -337,7 +338,14 @@ impl Group {
         }
         let Some((record, parent_roster)) = self.check(&message, parent_context)? else {
             return match message.aad().parent {
-                Some(parent) if !entered => Err(GroupError::UnknownParent(parent)),
+                Some(parent) if !entered => {
+                    match self.graph.is_forgotten(&parent, message.epoch()) {
+                        false => Err(GroupError::UnknownParent(parent)),
+                        // The oldest node itself.
+                        true if self.graph.contains(&node) => Ok(Received::Known(node)),
+                        true => Err(GroupError::Forgotten(parent)),
+                    }
+                }
                 _ => Ok(Received::Known(node)),
             };
         };
@@ -379,8 +387,12 @@ impl Group {
         let roster = record.roster_after(parent_roster);
         let same = self.graph.roster_of(&node).is_some_and(|given| *given == roster);
         let mut changes = if same { GroupChanges::default() } else { self.erase_state(node) };
-        let entry =
-            GraphEntry { record: Arc::new(record), status: NodeStatus::Entered, roster: None };
+        let entry = GraphEntry {
+            record: Arc::new(record),
+            status: NodeStatus::Entered,
+            roster: None,
+            summary: None,
+        };
         changes.records.insert(node, entry);
         Received::Completed(node, Box::new(changes))
     }
@@ -437,7 +449,12 @@ impl Group {
         let node = record.node;
         let mut changes = GroupChanges::default();
         if self.graph.get(&node).is_none() || self.graph.is_entrance(&node) {
-            let entry = GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
+            let entry = GraphEntry {
+                record: Arc::new(record),
+                status: NodeStatus::Seen,
+                roster,
+                summary: None,
+            };
             changes.records.insert(node, entry);
         }
         Received::Seen(node, because, Box::new(changes))
@@ -587,7 +604,13 @@ impl Group {
         if !changes.records.is_empty() || !changes.states.is_empty() {
             self.choice = Choice::default();
         }
+        if !changes.forgotten.is_empty() {
+            self.graph.forget(&changes.forgotten);
+        }
         for (node, entry) in changes.records {
+            if let Some(summary) = entry.summary {
+                self.graph.set_summary(summary);
+            }
             if let Some(roster) = entry.roster {
                 self.graph.set_roster(node, entry.record.epoch, roster);
             } else if self.graph.is_entrance(&node) {

@@ -34,7 +34,7 @@ pub use crate::{
     },
     error::MalformedError,
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
-    graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
+    graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule, Summary},
     group::{
         CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
         LocalMember, MAX_PASSED_ON, MAX_RETAINED_STATES, NewNode, NodeState, Objection,

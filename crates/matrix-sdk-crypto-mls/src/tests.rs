@@ -6,6 +6,7 @@ mod attacks;
 mod branches;
 mod cache;
 mod commits;
+mod compaction;
 mod external;
 mod faults;
 mod forms;

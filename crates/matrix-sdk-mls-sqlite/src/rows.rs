@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use matrix_dmls::{
     CommitRecord, Entries, EpochKey, EpochKeyParts, GraphEntry, NewNode, NodeId, NodeState,
-    NodeStatus, PendingCommit, PuncturedTree, Roster, Secret, SecretTree, Vault,
+    NodeStatus, PendingCommit, PuncturedTree, Roster, Secret, SecretTree, Summary, Vault,
 };
 use matrix_sdk_crypto_mls::store::StoreError;
 use ruma::OwnedEventId;
@@ -30,18 +30,21 @@ pub(crate) struct RecordRow {
     entered: bool,
     roster: Option<[u8; 32]>,
     pub(crate) record: Arc<CommitRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    summary: Option<Arc<Summary>>,
 }
 
 impl RecordRow {
     pub(crate) fn new(entry: &GraphEntry, roster: Option<[u8; 32]>) -> Self {
         let entered = entry.status == NodeStatus::Entered;
-        Self { entered, roster, record: Arc::clone(&entry.record) }
+        let summary = entry.summary.clone();
+        Self { entered, roster, record: Arc::clone(&entry.record), summary }
     }
 
     pub(crate) fn into_entry(self, rosters: &Rosters) -> Result<GraphEntry, StoreError> {
         let status = if self.entered { NodeStatus::Entered } else { NodeStatus::Seen };
         let roster = self.roster.map(|hash| roster(rosters, &hash)).transpose()?;
-        Ok(GraphEntry { record: self.record, status, roster })
+        Ok(GraphEntry { record: self.record, status, roster, summary: self.summary })
     }
 }
 

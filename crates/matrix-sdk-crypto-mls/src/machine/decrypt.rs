@@ -99,7 +99,7 @@ impl MlsMachine {
             return Err(malformed("the event names another epoch than its ciphertext"));
         }
 
-        again!(self.decrypt(event, room_id, &head, &event_id, &content))
+        again!(self.decrypt(event, room_id, &head, &event_id, &content, header.epoch))
     }
 
     async fn decrypt(
@@ -109,6 +109,7 @@ impl MlsMachine {
         head: &EventHead,
         event_id: &OwnedEventId,
         content: &MlsEncryptedEventContent,
+        epoch: u64,
     ) -> Result<DecryptedRoomEvent, DecryptionError> {
         let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
         let mut guard = self.lock_room_to_read(room_id, &content.epoch).await?;
@@ -120,7 +121,7 @@ impl MlsMachine {
                 return self.read_before(room, event_id, &key, &content.ciphertext.0).await;
             }
             Err(GroupError::NoEpochKey(node)) => {
-                let reason = self.why_no_key(room, node);
+                let reason = self.why_no_key(room, node, epoch);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
                     let naming = Naming {
@@ -166,9 +167,10 @@ impl MlsMachine {
     }
 
     /// Why there is no key for an epoch.
-    fn why_no_key(&self, room: &Room, node: NodeId) -> DecryptionError {
+    fn why_no_key(&self, room: &Room, node: NodeId, epoch: u64) -> DecryptionError {
         let graph = room.group.graph();
         match graph.status(&node) {
+            None if graph.is_forgotten(&node, epoch) => return DecryptionError::KeysExpired,
             None => return DecryptionError::UnknownEpoch(node),
             Some(NodeStatus::Entered) => return DecryptionError::KeysExpired,
             Some(NodeStatus::Seen) => {}

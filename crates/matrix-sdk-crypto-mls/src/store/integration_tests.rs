@@ -58,7 +58,7 @@ macro_rules! mlsstore_integration_tests {
         $crate::mlsstore_integration_tests! {
             @each a_new_store_is_empty, the_account, key_packages, the_outbox_keeps_its_order,
             a_room, a_group_goes_through, a_group_changes_piece_by_piece,
-            an_epoch_key_is_punctured, queued_events,
+            an_epoch_key_is_punctured, records_are_forgotten, queued_events,
             held_welcomes, commits, the_ledger, rooms_are_kept_apart, a_batch_is_one_whole,
             a_later_batch_overwrites, large_values, many_tasks_at_once
         }
@@ -366,6 +366,49 @@ pub async fn an_epoch_key_is_punctured(store: impl MlsStore) {
     let loaded = load_group(&store).await;
     assert_eq!(loaded.read(&messages[1]).unwrap().0.plaintext, b"text");
     assert!(loaded.epoch_key(&node).unwrap().encryption_secret().is_none());
+}
+
+#[allow(missing_docs)]
+pub async fn records_are_forgotten(store: impl MlsStore) {
+    let local = local().await;
+    let mut group = Group::new(room().as_str());
+    let mut nodes = Vec::new();
+    for _ in 0..5 {
+        let (node, mut made) = match nodes.last() {
+            None => group.found(&local, &extension(), Vec::new()).unwrap(),
+            Some(parent) => group.commit(*parent, &local, Default::default()).unwrap(),
+        };
+        group.apply(made.clone());
+        let accepted = group.accept(node).unwrap();
+        group.apply(accepted.clone());
+        made.extend(accepted);
+        save_group(&store, made).await;
+        nodes.push(node);
+    }
+    group.set_root(Some(nodes[0]), Some(nodes[3]));
+    assert!(group.compact(nodes[2]).is_empty(), "states are held above it");
+    for node in &nodes[..2] {
+        let changes = group.erase_state(*node);
+        save_group(&store, changes.clone()).await;
+        group.apply(changes);
+    }
+    assert!(group.compact(nodes[4]).is_empty(), "the choice starts above it");
+    for oldest in [nodes[1], nodes[2]] {
+        let changes = group.compact(oldest);
+        assert!(!changes.forgotten.is_empty());
+        save_group(&store, changes.clone()).await;
+        group.apply(changes);
+        assert_same_group(&store, &group).await;
+    }
+    let loaded = load_group(&store).await;
+    assert_eq!(loaded.graph().len(), 3);
+    assert_eq!(loaded.graph().summary(), group.graph().summary());
+    assert!(loaded.graph().is_forgotten(&nodes[0], 1));
+    assert!(!loaded.graph().contains(&nodes[1]));
+    // Who was in it is told from the oldest one's roster.
+    assert_eq!(loaded.roster(&nodes[4]), group.roster(&nodes[4]));
+    assert!(loaded.epoch_key(&nodes[0]).is_some(), "the policy keeps it");
+    assert_eq!(loaded.sending_tip(), Some(nodes[4]));
 }
 
 #[allow(missing_docs)]
