@@ -100,7 +100,7 @@ async fn a_newer_schema_is_refused() {
     let directory = directory();
     let store = store(directory.path()).await;
     let options = SqliteConnectOptions::new().filename(store.path());
-    for version in [3_i32, 1000, -1] {
+    for version in [4_i32, 1000, -1] {
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
         let sql = AssertSqlSafe(format!("PRAGMA user_version = {version}"));
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();

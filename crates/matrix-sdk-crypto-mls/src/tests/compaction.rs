@@ -4,7 +4,7 @@ use ruma::events::AnySyncTimelineEvent;
 
 use super::{alice_and_bob, assert_one_epoch, settle, time_passes};
 use crate::{
-    Notice,
+    DecryptionError, Notice,
     store::{MlsStore as _, StoredRoom},
     testing::{SimDevice, TestClock},
 };
@@ -49,6 +49,13 @@ async fn two_years_of_commits_stay_bounded() {
     // What was kept can be read, and what nobody needs any more is refused, once and for all.
     let old = server.event(bob.room(), &early).to_json();
     assert!(bob.mls().decrypt_room_event(&old, bob.room()).await.is_ok());
+    // One from before Carol came: it waits for nothing.
+    let hello = &server.sent_messages()[0].event_id;
+    let hello = server.event(carol.room(), hello).to_json();
+    let reason = carol.mls().decrypt_room_event(&hello, carol.room()).await.unwrap_err();
+    assert!(matches!(reason, DecryptionError::KeysExpired), "{reason:?}");
+    assert_eq!(carol.store().queued_event_count(carol.room()).await.unwrap(), 0);
+    assert!(carol.mls().outgoing_requests().await.unwrap().is_empty());
     let commit = "io.github.matrix-mls.dmls.v1.commit";
     let events = server.events(bob.room());
     let mut commits = events.iter().filter(|event| event.event_type == commit);
