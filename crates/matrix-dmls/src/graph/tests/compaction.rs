@@ -8,8 +8,10 @@ use super::{
     random::{config, scenario, steps},
     scenario::{Scenario, device, id},
 };
-use crate::graph::{Graph, NodeStatus};
-use crate::ids::NodeId;
+use crate::{
+    graph::{Graph, NodeStatus},
+    ids::NodeId,
+};
 
 const ROOT: &str = "~";
 
@@ -50,9 +52,8 @@ proptest! {
         let scenario = scenario(&steps);
         let mut whole = Graph::new();
         let mut late = Vec::new();
-        for place in 0..scenario.records.len() {
-            let is_early = place == 0 || early[place];
-            if !is_early || !receive(&mut whole, &scenario, place) {
+        for (place, is_early) in early.iter().enumerate().take(scenario.records.len()) {
+            if place > 0 && !is_early || !receive(&mut whole, &scenario, place) {
                 late.push(place);
             }
         }
