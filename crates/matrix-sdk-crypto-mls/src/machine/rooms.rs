@@ -245,10 +245,11 @@ impl Room {
         self.nothing_queued &= changes.queued.values().all(Option::is_none);
         if changes.view.is_none() && changes.commits.is_empty() && changes.group.is_only_keys() {
             // Reading a message touches nothing else.
-            if !changes.group.is_empty() {
+            let has_changed = !changes.group.is_empty();
+            if has_changed {
                 Arc::make_mut(&mut self.group).apply(changes.group);
             }
-            return false;
+            return has_changed;
         }
         self.settled = None;
         if let Some(view) = changes.view {
