@@ -2,8 +2,10 @@
 //!
 //! An epoch key reads and writes the messages of one epoch, and can do nothing else. Reading
 //! consumes nothing: any message of the epoch can be read at any time, again and again, in any
-//! order, one's own too. Nothing is returned before its signature has been verified under the key
-//! that the roster has for its sender.
+//! order, one's own too. Where the group's history policy is `none`, [`EpochKey::decrypt_once`] gives
+//! another epoch key besides, without the key that was used: that one takes the first one's place.
+//! Nothing is returned before its signature has been verified under the key that the roster has for
+//! its sender.
 //!
 //! This replaces OpenMLS's own message protection, which erases keys as it reads.
 
@@ -14,22 +16,29 @@ mod error;
 mod framing;
 mod group_context;
 mod padding;
+mod punctured;
 mod ratchets;
 mod secret_tree;
 mod sender_data;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::secret_tree::secrets_above;
+
 use std::{fmt, sync::Arc};
 
+use self::{
+    aead::KeyAndNonce, group_context::GroupContext, punctured::KeyErased, ratchets::Ratchets,
+};
 pub use self::{
     decrypt::DecryptedMessage,
     encrypt::MessageSender,
     error::{DecryptError, EncryptError},
     framing::{MAX_MESSAGE_LENGTH, MessageHeader, peek},
+    punctured::{MAX_SKIPPED_KEYS, PuncturedTree},
     secret_tree::GENERATION_LIMIT,
 };
-use self::{group_context::GroupContext, ratchets::Ratchets};
 use crate::{
     authenticated_data::MessageAad, crypto::Secret, error::MalformedError, ids::NodeId,
     roster::Roster,
@@ -52,10 +61,20 @@ struct Inner {
     group_context: Vec<u8>,
     group_id: Vec<u8>,
     epoch: u64,
-    encryption_secret: Secret,
+    tree: SecretTree,
     sender_data_secret: Secret,
     roster: Arc<Roster>,
+    /// Of a whole tree only.
     ratchets: Ratchets,
+}
+
+/// The secret tree of an epoch (RFC 9420 §9), from which the keys of its messages follow.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretTree {
+    /// All of it: its root, the `encryption_secret`.
+    Whole(Secret),
+    /// What was used is gone (protocol §7).
+    Punctured(Arc<PuncturedTree>),
 }
 
 /// What an epoch key is made of: the form in which stores, backups and bundles hold it.
@@ -65,8 +84,8 @@ pub struct EpochKeyParts {
     pub node: NodeId,
     /// The epoch's GroupContext (RFC 9420 §8.1), TLS-encoded.
     pub group_context: Vec<u8>,
-    /// The root of the secret tree (RFC 9420 §9).
-    pub encryption_secret: Secret,
+    /// The secret tree.
+    pub tree: SecretTree,
     /// What hides who sent a message (RFC 9420 §6.3.2).
     pub sender_data_secret: Secret,
     /// The members of the epoch.
@@ -90,33 +109,40 @@ impl EpochKey {
         sender_data_secret: Secret,
         roster: Arc<Roster>,
     ) -> Result<Self, MalformedError> {
-        let GroupContext { group_id, epoch } = GroupContext::from_bytes(&group_context)?;
-        let group_id = group_id.to_vec();
-        if roster.iter().any(|(leaf, _)| leaf >= MAX_LEAVES) {
-            return Err(MalformedError::TooLarge);
-        }
-        let inner = Arc::new(Inner {
-            node,
-            group_context,
-            group_id,
-            epoch,
-            encryption_secret,
-            sender_data_secret,
-            roster,
-            ratchets: Ratchets::default(),
-        });
-        Ok(Self { inner })
+        let tree = SecretTree::Whole(encryption_secret);
+        Self::from_parts(EpochKeyParts { node, group_context, tree, sender_data_secret, roster })
     }
 
     /// Makes an epoch key of its parts, as [`EpochKey::new`] does.
     ///
     /// # Errors
     ///
-    /// As [`EpochKey::new`].
+    /// As [`EpochKey::new`], and [`MalformedError::Unsupported`] when a punctured tree has another
+    /// width than the roster.
     pub fn from_parts(parts: EpochKeyParts) -> Result<Self, MalformedError> {
-        let EpochKeyParts { node, group_context, encryption_secret, sender_data_secret, roster } =
-            parts;
-        Self::new(node, group_context, encryption_secret, sender_data_secret, roster)
+        let EpochKeyParts { node, group_context, tree, sender_data_secret, roster } = parts;
+        let GroupContext { group_id, epoch } = GroupContext::from_bytes(&group_context)?;
+        let group_id = group_id.to_vec();
+        if roster.iter().any(|(leaf, _)| leaf >= MAX_LEAVES) {
+            return Err(MalformedError::TooLarge);
+        }
+        if let SecretTree::Punctured(tree) = &tree
+            && tree.width() != roster.tree_width().max(1)
+        {
+            return Err(MalformedError::Unsupported);
+        }
+        let ratchets = Ratchets::default();
+        let inner = Inner {
+            node,
+            group_context,
+            group_id,
+            epoch,
+            tree,
+            sender_data_secret,
+            roster,
+            ratchets,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// A copy of the parts, to be stored.
@@ -124,7 +150,7 @@ impl EpochKey {
         EpochKeyParts {
             node: self.inner.node,
             group_context: self.inner.group_context.clone(),
-            encryption_secret: self.inner.encryption_secret.clone(),
+            tree: self.inner.tree.clone(),
             sender_data_secret: self.inner.sender_data_secret.clone(),
             roster: Arc::clone(&self.inner.roster),
         }
@@ -155,9 +181,19 @@ impl EpochKey {
         &self.inner.roster
     }
 
-    /// The root of the secret tree (RFC 9420 §9): for stores, backups and bundles.
-    pub fn encryption_secret(&self) -> &Secret {
-        &self.inner.encryption_secret
+    /// The secret tree (RFC 9420 §9): for stores.
+    pub fn tree(&self) -> &SecretTree {
+        &self.inner.tree
+    }
+
+    /// The root of the secret tree (RFC 9420 §9), unless it is punctured. For backups and bundles,
+    /// which get nothing of an epoch whose messages are read once
+    /// ([`Group::reads_once`](crate::Group::reads_once)), whether it is punctured yet or not.
+    pub fn encryption_secret(&self) -> Option<&Secret> {
+        match &self.inner.tree {
+            SecretTree::Whole(secret) => Some(secret),
+            SecretTree::Punctured(_) => None,
+        }
     }
 
     /// What hides who sent a message (RFC 9420 §6.3.2): for stores, backups and bundles.
@@ -196,6 +232,51 @@ impl EpochKey {
     /// See [`DecryptError`]. Nothing has changed then.
     pub fn decrypt(&self, message: &[u8]) -> Result<DecryptedMessage, DecryptError> {
         decrypt::open_message(&self.inner, message)
+    }
+
+    /// Decrypts and verifies as [`EpochKey::decrypt`] does, and gives the epoch key that is to take
+    /// this one's place: it cannot read this message again, and what it is made of does not give this
+    /// message's key. All others it reads.
+    ///
+    /// # Errors
+    ///
+    /// See [`DecryptError`]. A message that is refused uses nothing up.
+    pub fn decrypt_once(&self, message: &[u8]) -> Result<(DecryptedMessage, Self), DecryptError> {
+        let message = self.decrypt(message)?;
+        let Inner { tree, roster, .. } = &*self.inner;
+        let (leaf, generation) = (message.leaf, message.generation);
+        let after = match tree {
+            SecretTree::Whole(secret) => {
+                PuncturedTree::new(secret, roster.tree_width()).without(leaf, generation)
+            }
+            SecretTree::Punctured(tree) => tree.without(leaf, generation),
+        };
+        let after = after.map_err(|KeyErased| DecryptError::KeyErased { leaf, generation })?;
+        let tree = SecretTree::Punctured(Arc::new(after));
+        let after = Self::from_parts(EpochKeyParts { tree, ..self.to_parts() })?;
+        Ok((message, after))
+    }
+}
+
+impl Inner {
+    /// The key of a message. The leaf is in the roster, the generation below the limit.
+    fn message_key(&self, leaf: u32, generation: u32) -> Result<KeyAndNonce, KeyErased> {
+        match &self.tree {
+            SecretTree::Whole(secret) => {
+                let width = self.roster.tree_width();
+                Ok(self.ratchets.message_key(secret, width, leaf, generation))
+            }
+            SecretTree::Punctured(tree) => tree.message_key(leaf, generation),
+        }
+    }
+}
+
+impl fmt::Debug for SecretTree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(_) => f.write_str("Whole"),
+            Self::Punctured(tree) => tree.fmt(f),
+        }
     }
 }
 

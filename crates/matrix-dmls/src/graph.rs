@@ -10,6 +10,7 @@ mod connection;
 mod retention;
 mod rosters;
 mod rule;
+mod summary;
 mod updates;
 mod voters;
 mod walk;
@@ -23,10 +24,13 @@ use std::{
     sync::Arc,
 };
 
-pub use self::rule::{Candidate, ChoiceStep, Rule};
 use self::{
     rosters::RosterCache,
     voters::{Deed, Voters},
+};
+pub use self::{
+    rule::{Candidate, ChoiceStep, Rule},
+    summary::Summary,
 };
 use crate::{credential::Device, ids::NodeId, record::CommitRecord, roster::Roster};
 
@@ -68,6 +72,8 @@ pub struct Graph {
     anchor: Option<NodeId>,
     voters: Voters,
     rosters: RosterCache,
+    /// Of what was forgotten.
+    summary: Option<Arc<Summary>>,
 }
 
 /// A node has a record, or a roster that was given for it, or both.

@@ -10,6 +10,7 @@ mod anchor;
 mod changes;
 mod choice;
 mod commit;
+mod compaction;
 mod entrance;
 mod error;
 mod external;
@@ -48,7 +49,7 @@ pub(crate) use self::{hydrated::CIPHERSUITE, key_package::accepts_key_package};
 use crate::{
     authenticated_data::MessageAad,
     epoch_key::{DecryptedMessage, EpochKey, MessageSender},
-    extension::GroupExtension,
+    extension::{GroupExtension, HistoryPolicy},
     graph::{Graph, NodeStatus},
     ids::NodeId,
     record::{CommitRecord, ParentView, check_founding, check_well_formed},
@@ -272,7 +273,7 @@ impl Group {
         if !self.graph.contains(&node) {
             let (record, roster) = entrance::look_in(&self.room_id, &message, parts)?;
             let (record, roster) = (Arc::new(record), Some(Arc::new(roster)));
-            let entry = GraphEntry { record, status: NodeStatus::Seen, roster };
+            let entry = GraphEntry { record, status: NodeStatus::Seen, roster, summary: None };
             changes.records.insert(node, entry);
         }
         Ok((node, changes))
@@ -315,8 +316,8 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// When it is malformed or not well-formed (drop it), or its parent is not known (fetch that
-    /// first).
+    /// When it is malformed or not well-formed (drop it), its parent is not known (fetch that first),
+    /// or was forgotten ([`GroupError::Forgotten`]; drop it).
     pub fn receive(&self, commit: &[u8], parent_context: &[u8]) -> Result<Received, GroupError> {
         let message = CommitMessage::parse(commit)?;
         if message.group_id() != self.room_id.as_bytes() {
@@ -337,7 +338,14 @@ impl Group {
         }
         let Some((record, parent_roster)) = self.check(&message, parent_context)? else {
             return match message.aad().parent {
-                Some(parent) if !entered => Err(GroupError::UnknownParent(parent)),
+                Some(parent) if !entered => {
+                    match self.graph.is_forgotten(&parent, message.epoch()) {
+                        false => Err(GroupError::UnknownParent(parent)),
+                        // The oldest node itself.
+                        true if self.graph.contains(&node) => Ok(Received::Known(node)),
+                        true => Err(GroupError::Forgotten(parent)),
+                    }
+                }
                 _ => Ok(Received::Known(node)),
             };
         };
@@ -379,8 +387,12 @@ impl Group {
         let roster = record.roster_after(parent_roster);
         let same = self.graph.roster_of(&node).is_some_and(|given| *given == roster);
         let mut changes = if same { GroupChanges::default() } else { self.erase_state(node) };
-        let entry =
-            GraphEntry { record: Arc::new(record), status: NodeStatus::Entered, roster: None };
+        let entry = GraphEntry {
+            record: Arc::new(record),
+            status: NodeStatus::Entered,
+            roster: None,
+            summary: None,
+        };
         changes.records.insert(node, entry);
         Received::Completed(node, Box::new(changes))
     }
@@ -437,7 +449,12 @@ impl Group {
         let node = record.node;
         let mut changes = GroupChanges::default();
         if self.graph.get(&node).is_none() || self.graph.is_entrance(&node) {
-            let entry = GraphEntry { record: Arc::new(record), status: NodeStatus::Seen, roster };
+            let entry = GraphEntry {
+                record: Arc::new(record),
+                status: NodeStatus::Seen,
+                roster,
+                summary: None,
+            };
             changes.records.insert(node, entry);
         }
         Received::Seen(node, because, Box::new(changes))
@@ -508,7 +525,7 @@ impl Group {
         Ok(key.encrypt(&sender, &MessageAad::new(node, tips)?, plaintext)?)
     }
 
-    /// Decrypts a message in the epoch that it names. Consumes nothing; who the Matrix sender is and
+    /// Decrypts a message in the epoch that it names. Consumes nothing, see [`Group::read`]; who the Matrix sender is and
     /// whether the message is a replay is the caller's to check (protocol §4, §7).
     ///
     /// # Errors
@@ -522,6 +539,36 @@ impl Group {
         let node = header.aad.epoch();
         let key = self.epoch_keys.get(&node).ok_or(GroupError::NoEpochKey(node))?;
         Ok(key.decrypt(message)?)
+    }
+
+    /// Decrypts a message as [`Group::decrypt`] does. Where the epoch's messages are read once
+    /// ([`Group::reads_once`]), the changes erase the key that was used: the caller stores them
+    /// before it lets anybody see the message, together with what is to be known of it afterwards.
+    /// Elsewhere nothing changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::decrypt`]; [`DecryptError::KeyErased`](crate::DecryptError::KeyErased) when the key
+    /// was used before.
+    pub fn read(&self, message: &[u8]) -> Result<(DecryptedMessage, GroupChanges), GroupError> {
+        let mut changes = GroupChanges::default();
+        let node = crate::epoch_key::peek(message)?.aad.epoch();
+        let Some(key) = self.epoch_keys.get(&node).filter(|_| self.reads_once(&node)) else {
+            return Ok((self.decrypt(message)?, changes));
+        };
+        if key.group_id() != self.room_id.as_bytes() {
+            return Err(GroupError::WrongRoom);
+        }
+        let (message, after) = key.decrypt_once(message)?;
+        changes.epoch_keys.insert(node, Some(Arc::new(after)));
+        Ok((message, changes))
+    }
+
+    /// Whether the epoch's history policy is `none` (protocol §7): each message can be read once, and
+    /// its key is erased with that. The keys of such an epoch are for nobody else: not for the key
+    /// backup, not for invitees, not for files.
+    pub fn reads_once(&self, node: &NodeId) -> bool {
+        self.graph.get(node).is_some_and(|record| record.extension.history == HistoryPolicy::None)
     }
 
     /// The state, vault, record and roster to work on.
@@ -557,7 +604,13 @@ impl Group {
         if !changes.records.is_empty() || !changes.states.is_empty() {
             self.choice = Choice::default();
         }
+        if !changes.forgotten.is_empty() {
+            self.graph.forget(&changes.forgotten);
+        }
         for (node, entry) in changes.records {
+            if let Some(summary) = entry.summary {
+                self.graph.set_summary(summary);
+            }
             if let Some(roster) = entry.roster {
                 self.graph.set_roster(node, entry.record.epoch, roster);
             } else if self.graph.is_entrance(&node) {

@@ -29,11 +29,12 @@ pub use crate::{
     crypto::Secret,
     epoch_key::{
         DecryptError, DecryptedMessage, EncryptError, EpochKey, EpochKeyParts, GENERATION_LIMIT,
-        MAX_MESSAGE_LENGTH, MessageHeader, MessageSender, peek,
+        MAX_MESSAGE_LENGTH, MAX_SKIPPED_KEYS, MessageHeader, MessageSender, PuncturedTree,
+        SecretTree, peek,
     },
     error::MalformedError,
     extension::{ExternalJoins, GroupExtension, HistoryPolicy, TrustRequirement},
-    graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule},
+    graph::{Candidate, ChoiceStep, Graph, Inserted, NodeStatus, Rule, Summary},
     group::{
         CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
         LocalMember, MAX_PASSED_ON, MAX_RETAINED_STATES, NewNode, NodeState, Objection,

@@ -3,6 +3,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::{crypto::Secret, epoch_key::secrets_above};
+
 type IsHit = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 /// Which of the ciphertexts in a commit's update path are spoiled, by the public key (HPKE, 32 bytes)
@@ -26,4 +28,16 @@ impl fmt::Debug for Spoils {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Spoils")
     }
+}
+
+/// Everything that a message's key follows from, and that key and its nonce: what a store must not
+/// have any more once it has forgotten the message. Of an epoch with this `encryption_secret`, whose
+/// tree is `width` leaves wide.
+pub fn secrets_of_message(
+    encryption_secret: &Secret,
+    width: u32,
+    leaf: u32,
+    generation: u32,
+) -> Vec<Vec<u8>> {
+    secrets_above(encryption_secret, width, leaf, generation)
 }

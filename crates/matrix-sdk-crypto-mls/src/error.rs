@@ -96,9 +96,15 @@ pub enum DecryptionError {
     /// It was sent after this device was removed, or on a branch that it is not on.
     #[error("sent after this device was removed")]
     AfterOurRemoval,
-    /// The epoch's key was erased, as the room's history policy wants it.
+    /// The epoch's key was erased, as the room's history policy wants it. Where that is `none`, also
+    /// when the key of this message was used for another one, or given up because too many before it
+    /// were missing ([`MAX_SKIPPED_KEYS`](crate::dmls::MAX_SKIPPED_KEYS)).
     #[error("the epoch's key was erased")]
     KeysExpired,
+    /// This device has read this event before, and its key is erased with that, as the room's history
+    /// policy `none` wants it (protocol §7). What it said is for the application to keep.
+    #[error("read before, and its key is erased as the room's history policy wants it")]
+    AlreadyRead,
     /// The same message as another event.
     #[error("the same message as {first}, sent again")]
     Replay {

@@ -23,6 +23,7 @@ mod key_packages;
 mod look_ahead;
 mod membership;
 mod prepare;
+mod read_once;
 mod relays;
 mod requests;
 mod retention;
@@ -46,7 +47,8 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::rooms::Room;
 use self::{
-    account::Account, devices::Devices, generations::Generations, requests::Transient, rooms::Rooms,
+    account::Account, devices::Devices, generations::Generations, read_once::Undelivered,
+    requests::Transient, rooms::Rooms,
 };
 pub use self::{
     decrypt::{DecryptedRoomEvent, MlsEncryptionInfo},
@@ -89,6 +91,7 @@ struct Inner {
     account: Mutex<Account>,
     rooms: Rooms,
     generations: StdMutex<Generations>,
+    undelivered: StdMutex<Undelivered>,
     devices: Devices,
     transient: StdMutex<Transient>,
     notices: StdMutex<VecDeque<Notice>>,
@@ -194,6 +197,7 @@ impl MlsMachineBuilder {
                 account: Mutex::new(account),
                 rooms: Rooms::new(self.room_cache_size),
                 generations: StdMutex::default(),
+                undelivered: StdMutex::default(),
                 devices,
                 transient: StdMutex::default(),
                 notices: StdMutex::default(),

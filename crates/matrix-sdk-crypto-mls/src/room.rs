@@ -80,6 +80,11 @@ pub struct RoomView {
     /// What is missing of the room's graph.
     #[serde(default)]
     pub gaps: Gaps,
+    /// The nodes that were the room's anchor, at least a week apart, with the times at which that was
+    /// noted, in milliseconds since 1970; oldest first. The first one may be older than a year, all
+    /// others are younger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub anchors: Vec<(NodeId, u64)>,
 }
 
 /// Who may send an event type: the one that says which group is the room's, and where the choice

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use matrix_dmls::{
     CommitRecord, Entries, EpochKey, EpochKeyParts, GraphEntry, NewNode, NodeId, NodeState,
-    NodeStatus, PendingCommit, Roster, Secret, Vault,
+    NodeStatus, PendingCommit, PuncturedTree, Roster, Secret, SecretTree, Summary, Vault,
 };
 use matrix_sdk_crypto_mls::store::StoreError;
 use ruma::OwnedEventId;
@@ -30,18 +30,21 @@ pub(crate) struct RecordRow {
     entered: bool,
     roster: Option<[u8; 32]>,
     pub(crate) record: Arc<CommitRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    summary: Option<Arc<Summary>>,
 }
 
 impl RecordRow {
     pub(crate) fn new(entry: &GraphEntry, roster: Option<[u8; 32]>) -> Self {
         let entered = entry.status == NodeStatus::Entered;
-        Self { entered, roster, record: Arc::clone(&entry.record) }
+        let summary = entry.summary.clone();
+        Self { entered, roster, record: Arc::clone(&entry.record), summary }
     }
 
     pub(crate) fn into_entry(self, rosters: &Rosters) -> Result<GraphEntry, StoreError> {
         let status = if self.entered { NodeStatus::Entered } else { NodeStatus::Seen };
         let roster = self.roster.map(|hash| roster(rosters, &hash)).transpose()?;
-        Ok(GraphEntry { record: self.record, status, roster })
+        Ok(GraphEntry { record: self.record, status, roster, summary: self.summary })
     }
 }
 
@@ -125,9 +128,12 @@ pub(crate) struct EpochKeyRow {
     pub(crate) node: NodeId,
     #[serde(with = "bytes")]
     group_context: Vec<u8>,
-    encryption_secret: Secret,
+    /// Unless the tree is punctured.
+    encryption_secret: Option<Secret>,
     sender_data_secret: Secret,
     roster: [u8; 32],
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    punctured: Option<Arc<PuncturedTree>>,
 }
 
 impl EpochKeyRow {
@@ -135,17 +141,26 @@ impl EpochKeyRow {
         Self {
             node: key.node(),
             group_context: key.group_context().to_owned(),
-            encryption_secret: key.encryption_secret().clone(),
+            encryption_secret: key.encryption_secret().cloned(),
             sender_data_secret: key.sender_data_secret().clone(),
             roster,
+            punctured: match key.tree() {
+                SecretTree::Whole(_) => None,
+                SecretTree::Punctured(tree) => Some(Arc::clone(tree)),
+            },
         }
     }
 
     pub(crate) fn into_key(self, rosters: &Rosters) -> Result<EpochKey, StoreError> {
+        let tree = match (self.encryption_secret, self.punctured) {
+            (Some(secret), None) => SecretTree::Whole(secret),
+            (None, Some(tree)) => SecretTree::Punctured(tree),
+            _ => return Err(corrupt("an epoch key without one secret tree")),
+        };
         EpochKey::from_parts(EpochKeyParts {
             node: self.node,
             group_context: self.group_context,
-            encryption_secret: self.encryption_secret,
+            tree,
             sender_data_secret: self.sender_data_secret,
             roster: roster(rosters, &self.roster)?,
         })

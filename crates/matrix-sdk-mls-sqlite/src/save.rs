@@ -164,6 +164,12 @@ impl Saver<'_, '_> {
     }
 
     async fn save_group(&mut self, group: &GroupChanges) -> Result<(), StoreError> {
+        for node in &group.forgotten {
+            let key = self.key(table::RECORD, node.as_bytes());
+            let was_there =
+                self.transaction.delete_in_room(table::RECORD, &self.room, &key).await?;
+            self.note_erased(table::RECORD, was_there);
+        }
         for (node, entry) in &group.records {
             let roster = match &entry.roster {
                 Some(roster) => Some(self.roster(roster).await?),

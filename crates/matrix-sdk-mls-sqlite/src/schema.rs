@@ -18,6 +18,7 @@ pub(crate) const APPLICATION_ID: u32 = 0x644d_4c53;
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/001_init.sql"),
     include_str!("../migrations/002_packed_chunks.sql"),
+    include_str!("../migrations/003_punctured_keys.sql"),
 ];
 
 /// The version that the last migration makes.

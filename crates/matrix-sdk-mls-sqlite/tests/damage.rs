@@ -100,14 +100,14 @@ async fn a_newer_schema_is_refused() {
     let directory = directory();
     let store = store(directory.path()).await;
     let options = SqliteConnectOptions::new().filename(store.path());
-    for version in [3_i32, 1000, -1] {
+    for version in [4_i32, 1000, -1] {
         let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
         let sql = AssertSqlSafe(format!("PRAGMA user_version = {version}"));
         sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         let before = fs::read(store.path()).unwrap();
         let error = SqliteMlsStore::open_with_key(&directory, Some(&KEY)).await.unwrap_err();
-        let OpenStoreError::SchemaTooNew { found, supported: 2 } = error else {
+        let OpenStoreError::SchemaTooNew { found, supported: 3 } = error else {
             panic!("{error:?}")
         };
         assert_eq!(found, version.cast_unsigned());

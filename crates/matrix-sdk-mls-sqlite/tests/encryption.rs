@@ -47,7 +47,7 @@ async fn nothing_is_recognisable() {
             for key in room.group.epoch_keys.values().flatten() {
                 known.push(key.node().as_bytes().to_vec());
                 known.push(key.node().to_base64().into_bytes());
-                known.push(key.encryption_secret().as_bytes().to_vec());
+                known.push(key.encryption_secret().unwrap().as_bytes().to_vec());
                 known.push(key.sender_data_secret().as_bytes().to_vec());
             }
             for state in room.group.states.values().flatten() {
@@ -193,7 +193,7 @@ async fn erased_secrets_are_not_left_in_the_file() {
     for (name, batch) in scenario().batches {
         for room in batch.rooms.values() {
             for key in room.group.epoch_keys.values().flatten() {
-                erased.push((room_id("one"), key.node(), key.encryption_secret().clone()));
+                erased.push((room_id("one"), key.node(), key.encryption_secret().unwrap().clone()));
             }
         }
         store.save_changes(batch).await.unwrap();

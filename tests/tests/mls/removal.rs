@@ -78,7 +78,7 @@ async fn a_kicked_user_reads_nothing_on_even_with_every_event_in_hand() {
             let public = current.iter().find(|key| key.node() == content.epoch).unwrap();
             for key in &keys {
                 let mut parts = public.to_parts();
-                parts.encryption_secret = key.encryption_secret().clone();
+                parts.tree = key.tree().clone();
                 parts.sender_data_secret = key.sender_data_secret().clone();
                 let forged = EpochKey::from_parts(parts).unwrap();
                 assert_eq!(forged.decrypt(&content.ciphertext.0).is_ok(), is_before);

@@ -16,7 +16,7 @@ pub(super) const TAG_LENGTH: usize = 16;
 pub(super) const REUSE_GUARD_LENGTH: usize = 4;
 
 /// A key and the nonce that goes with it.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub(super) struct KeyAndNonce {
     pub(super) key: [u8; KEY_LENGTH],
     pub(super) nonce: [u8; NONCE_LENGTH],

@@ -8,6 +8,7 @@ use super::{
     Inner,
     error::DecryptError,
     framing::{APPLICATION, Content, HANDSHAKE, Header, MAX_MESSAGE_LENGTH, PrivateMessage},
+    punctured::KeyErased,
     secret_tree::GENERATION_LIMIT,
     sender_data::{SenderData, sender_data_key},
 };
@@ -99,8 +100,8 @@ pub(super) fn open(key: &Inner, message: &PrivateMessage<'_>) -> Result<Opened, 
     }
 
     let mut content = Zeroizing::new(ciphertext.to_vec());
-    key.ratchets
-        .message_key(&key.encryption_secret, key.roster.tree_width(), leaf, generation)
+    key.message_key(leaf, generation)
+        .map_err(|KeyErased| DecryptError::KeyErased { leaf, generation })?
         .guarded(reuse_guard)
         .open(&header.content_aad(), &mut content)
         .map_err(|_| DecryptError::Aead)?;

@@ -9,6 +9,7 @@ use super::{
     error::EncryptError,
     framing::{APPLICATION, Content, Header, MAX_MESSAGE_LENGTH, PrivateMessage},
     padding,
+    punctured::KeyErased,
     secret_tree::GENERATION_LIMIT,
     sender_data::SenderData,
 };
@@ -74,8 +75,8 @@ pub(super) fn seal(
 
     // AES-GCM fails only on more bytes than can be here.
     let mut ciphertext = content.to_bytes();
-    key.ratchets
-        .message_key(&key.encryption_secret, key.roster.tree_width(), leaf, generation)
+    key.message_key(leaf, generation)
+        .map_err(|KeyErased| EncryptError::KeyErased { generation })?
         .guarded(reuse_guard)
         .seal(&header.content_aad(), &mut ciphertext)
         .map_err(|_| EncryptError::TooLarge)?;

@@ -32,6 +32,13 @@ pub enum EncryptError {
         /// The generation.
         generation: u32,
     },
+    /// The epoch's keys are erased as they are used, and that of this generation is gone: somebody
+    /// with our signature key has used it. Take the next one.
+    #[error("the key of generation {generation} is erased")]
+    KeyErased {
+        /// The generation.
+        generation: u32,
+    },
 }
 
 /// Why a message was not decrypted.
@@ -67,6 +74,16 @@ pub enum DecryptError {
     /// before anything was derived.
     #[error("generation {generation} is beyond the limit of an epoch")]
     GenerationTooHigh {
+        /// The generation.
+        generation: u32,
+    },
+    /// The epoch's keys are erased as they are used, and this one is gone: the message was read before,
+    /// or another one under the same key, or too many before it were missing
+    /// ([`MAX_SKIPPED_KEYS`](super::MAX_SKIPPED_KEYS)). Leaf and generation are the message's claim.
+    #[error("the key of generation {generation} of leaf {leaf} is erased")]
+    KeyErased {
+        /// The leaf index.
+        leaf: u32,
         /// The generation.
         generation: u32,
     },

@@ -13,11 +13,15 @@ pub(super) fn leaf_secret(encryption_secret: &Secret, width: u32, leaf: u32) -> 
     // From the root downward, each bit of the index from the highest on says where to go.
     let mut half = width / 2;
     while half > 0 {
-        let side: &[u8] = if leaf & half == 0 { b"left" } else { b"right" };
-        secret = expand_with_label(&secret, "tree", side);
+        secret = child_secret(&secret, leaf & half != 0);
         half /= 2;
     }
     secret
+}
+
+/// The secret of a node's left or right child.
+pub(super) fn child_secret(secret: &Secret, right: bool) -> Secret {
+    expand_with_label(secret, "tree", if right { b"right" } else { b"left" })
 }
 
 /// The first secret of a leaf's ratchet for application messages.
@@ -45,4 +49,31 @@ pub(super) fn derive_tree_secret<const N: usize>(
     generation: u32,
 ) -> [u8; N] {
     expand_with_label_array(secret, label, &generation.to_be_bytes())
+}
+
+/// The secrets of a message: see [`crate::testing::secrets_of_message`].
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn secrets_above(
+    encryption_secret: &Secret,
+    width: u32,
+    leaf: u32,
+    generation: u32,
+) -> Vec<Vec<u8>> {
+    let mut secret = encryption_secret.clone();
+    let mut secrets = vec![secret.as_bytes().to_vec()];
+    let mut half = width / 2;
+    while half > 0 {
+        secret = child_secret(&secret, leaf & half != 0);
+        secrets.push(secret.as_bytes().to_vec());
+        half /= 2;
+    }
+    secret = application_ratchet(&secret);
+    secrets.push(secret.as_bytes().to_vec());
+    for at in 0..generation {
+        secret = next_secret(&secret, at);
+        secrets.push(secret.as_bytes().to_vec());
+    }
+    let key = message_key(&secret, generation);
+    secrets.extend([key.key.to_vec(), key.nonce.to_vec()]);
+    secrets
 }

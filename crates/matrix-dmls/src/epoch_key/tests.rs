@@ -7,6 +7,7 @@ mod negative;
 mod openmls;
 mod openmls_group;
 mod properties;
+mod punctured;
 mod vectors;
 
 use std::sync::Arc;

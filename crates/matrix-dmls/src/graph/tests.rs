@@ -2,6 +2,7 @@
 
 mod attacks;
 mod branches;
+mod compaction;
 mod connection;
 mod nodes;
 mod properties;

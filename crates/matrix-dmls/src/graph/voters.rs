@@ -68,6 +68,20 @@ impl Voters {
         self.seqs.get(self.devices.get(device)?.device).copied()
     }
 
+    /// All devices with the highest `seq` of their credentials, in no order.
+    pub(super) fn seqs(&self) -> impl Iterator<Item = (&Device, u64)> {
+        let seq = |voter: &Voter| self.seqs.get(voter.device).copied().unwrap_or_default();
+        self.devices.iter().map(move |(device, voter)| (device, seq(voter)))
+    }
+
+    /// Takes note that a device had a credential with this `seq`.
+    pub(super) fn note_seq(&mut self, device: &Device, seq: u64) {
+        let voter = self.number(device);
+        if let Some(highest) = self.seqs.get_mut(voter.device) {
+            *highest = seq.max(*highest);
+        }
+    }
+
     pub(super) fn deed(&mut self, record: &CommitRecord) -> Deed {
         let author = self.member(&record.author.member);
         let seated: Box<[_]> = record

@@ -101,6 +101,7 @@ impl Group {
             record: Arc::new(record.clone()),
             status: NodeStatus::Seen,
             roster,
+            summary: None,
         };
         let mut entries = vec![seen(&record, Some(Arc::new(roster.clone())))];
         while let Some(copy) = down.next() {

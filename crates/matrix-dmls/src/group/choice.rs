@@ -97,7 +97,7 @@ mod tests {
                         }
                         changes
                             .records
-                            .insert(record.node, GraphEntry { record, status, roster: None });
+                            .insert(record.node, GraphEntry { record, status, roster: None, summary: None });
                         group.apply(changes);
                     }
                     Change::State { number, holds } => {

@@ -37,6 +37,10 @@ pub enum GroupError {
     /// The commit's parent is not known (yet): fetch it, then try again.
     #[error("the parent {0:?} is not known")]
     UnknownParent(NodeId),
+    /// The commit's parent is one of the commits that were forgotten, or lies above what is known:
+    /// it can have no say any more (protocol §9). Drop it.
+    #[error("the parent {0:?} is too old, and was forgotten")]
+    Forgotten(NodeId),
     /// There is no state of this node: it was erased, or we were never in it.
     #[error("there is no state of {0:?}")]
     NoState(NodeId),

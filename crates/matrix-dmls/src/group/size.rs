@@ -8,7 +8,7 @@ use std::{
 
 use super::Group;
 use crate::{
-    epoch_key::{EpochKey, EpochKeyParts},
+    epoch_key::{EpochKey, EpochKeyParts, SecretTree},
     record::CommitRecord,
     roster::{Member, Roster},
     storage::Entries,
@@ -25,6 +25,9 @@ const NODE: usize = 512;
 
 /// A vault: the punctured secret of an epoch.
 const VAULT: usize = 1024;
+
+/// A secret of a punctured tree: the secret, boxed, and its part of a map's nodes.
+const SECRET: usize = 64;
 
 /// The few secrets of an epoch key, and what reading its messages has left in memory.
 const EPOCH_KEY: usize = size_of::<EpochKeyParts>() + 2048;
@@ -49,6 +52,9 @@ impl Group {
         bytes += self.vaults.len() * VAULT;
         for key in self.epoch_keys.values() {
             bytes += EPOCH_KEY + key.group_context().len();
+            if let SecretTree::Punctured(tree) = key.tree() {
+                bytes += tree.secrets() * SECRET;
+            }
             roster(EpochKey::roster(key));
         }
         for pending in self.pending.values() {

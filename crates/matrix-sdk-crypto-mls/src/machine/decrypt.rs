@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use matrix_dmls::{ALGORITHM, DecryptedMessage, Device, GroupError, NodeId, NodeStatus};
+use matrix_dmls::{
+    ALGORITHM, DecryptError, DecryptedMessage, Device, GroupError, NodeId, NodeStatus,
+};
 use ruma::{
     OwnedEventId, OwnedUserId, RoomId,
     events::{AnySyncTimelineEvent, AnyTimelineEvent},
@@ -10,13 +12,12 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
-use sha2::{Digest, Sha256};
 use tracing::instrument;
 
 use super::{MlsMachine, Room, again::again, gaps::Naming, room_events::EventHead};
 use crate::{
     error::{DecryptionError, MlsError},
-    store::{BoundMessage, MessageKey},
+    store::{BoundMessage, LedgerEntry, MessageKey},
     trust::Verdict,
     types::events::MlsEncryptedEventContent,
 };
@@ -65,11 +66,18 @@ impl MlsMachine {
     /// Decrypts a message. Nothing is used up: the same event can be decrypted again at any time,
     /// in any order, our own ones too.
     ///
+    /// Unless the history policy of its epoch is `none` (protocol §7): then each message can be
+    /// decrypted once, our own ones too, and its key is gone from the store before this returns. What
+    /// it says is for the application to keep. A failure of this call uses nothing up, and a call that
+    /// was cancelled can be repeated. If the process ends between this call's last write and its
+    /// return, the message is lost for this device.
+    ///
     /// # Errors
     ///
     /// [`DecryptionError`] says why an event cannot be read. After
     /// [`DecryptionError::UnknownEpoch`] the event is kept, and [`crate::Notice::Readable`] comes
     /// when it can be, or [`crate::Notice::NotReadable`] when it turns out that it cannot.
+    /// [`DecryptionError::AlreadyRead`] comes where messages are read once.
     #[instrument(skip_all, fields(%room_id))]
     pub async fn decrypt_room_event(
         &self,
@@ -92,7 +100,7 @@ impl MlsMachine {
         }
 
         self.has_come_of(room_id, head.sent_at());
-        again!(self.decrypt(event, room_id, &head, &event_id, &content))
+        again!(self.decrypt(event, room_id, &head, &event_id, &content, header.epoch))
     }
 
     async fn decrypt(
@@ -102,14 +110,19 @@ impl MlsMachine {
         head: &EventHead,
         event_id: &OwnedEventId,
         content: &MlsEncryptedEventContent,
+        epoch: u64,
     ) -> Result<DecryptedRoomEvent, DecryptionError> {
         let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
         let mut guard = self.lock_room_to_read(room_id, &content.epoch).await?;
         let Some(room) = guard.as_mut() else { return Err(malformed("no room")) };
-        let message = match room.group.decrypt(&content.ciphertext.0) {
-            Ok(message) => message,
+        let (message, erased) = match room.group.read(&content.ciphertext.0) {
+            Ok(read) => read,
+            Err(GroupError::Decrypt(DecryptError::KeyErased { leaf, generation })) => {
+                let key = MessageKey { node: content.epoch, leaf, generation };
+                return self.read_before(room, event_id, &key, &content.ciphertext.0).await;
+            }
             Err(GroupError::NoEpochKey(node)) => {
-                let reason = self.why_no_key(room, node);
+                let reason = self.why_no_key(room, node, epoch);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
                     let naming = Naming {
@@ -133,21 +146,32 @@ impl MlsMachine {
         if plaintext.room_id != room_id {
             return Err(DecryptionError::WrongRoom);
         }
-        let generation_reused =
-            self.check_replay(room, event_id, &content.ciphertext.0, &message).await?;
+        let (key, bound) = binding(event_id, &content.ciphertext.0, &message);
+        let before = if erased.is_empty() {
+            self.inner.store.note_message(&room.id, &key, bound.clone()).await?
+        } else {
+            self.inner.store.ledger_entry(&room.id, &key).await?.unwrap_or_default()
+        };
+        let generation_reused = is_reused(&before, &bound)?;
         let encryption_info = self.encryption_info(room, &message, generation_reused).await?;
         let event =
             in_the_clear(event.json().get(), room_id, &plaintext, content.relates_to.as_deref())
                 .map_err(MlsError::from)?;
         let naming = Naming::by_device(&head.sender, message.sender.device());
         self.look_at_tips(room, message.aad.tips(), naming, head.sent_at()).await?;
-        Ok(DecryptedRoomEvent { event, encryption_info })
+        let decrypted = DecryptedRoomEvent { event, encryption_info };
+        if !erased.is_empty() {
+            // Last of all, so that what fails before leaves the message readable.
+            self.erase_key_of(room, key, bound, &before, erased, &decrypted).await?;
+        }
+        Ok(decrypted)
     }
 
     /// Why there is no key for an epoch.
-    fn why_no_key(&self, room: &Room, node: NodeId) -> DecryptionError {
+    fn why_no_key(&self, room: &Room, node: NodeId, epoch: u64) -> DecryptionError {
         let graph = room.group.graph();
         match graph.status(&node) {
+            None if graph.is_forgotten(&node, epoch) => return DecryptionError::KeysExpired,
             None => return DecryptionError::UnknownEpoch(node),
             Some(NodeStatus::Entered) => return DecryptionError::KeysExpired,
             Some(NodeStatus::Seen) => {}
@@ -180,32 +204,6 @@ impl MlsMachine {
         Err(DecryptionError::InvalidSender { sender: sender.clone(), signer: signer.clone() })
     }
 
-    /// Binds a message to its event. Gives whether another message had the same keys.
-    async fn check_replay(
-        &self,
-        room: &Room,
-        event_id: &OwnedEventId,
-        ciphertext: &[u8],
-        message: &DecryptedMessage,
-    ) -> Result<bool, DecryptionError> {
-        let key = MessageKey {
-            node: message.aad.epoch(),
-            leaf: message.leaf,
-            generation: message.generation,
-        };
-        let ciphertext_hash: [u8; 32] = Sha256::digest(ciphertext).into();
-        let bound = BoundMessage { event_id: event_id.clone(), ciphertext_hash };
-        let before = self.inner.store.note_message(&room.id, &key, bound).await?;
-        let known = before.messages.iter().position(|m| m.ciphertext_hash == ciphertext_hash);
-        if let Some(first) = known.and_then(|known| before.messages.get(known)) {
-            if first.event_id != *event_id {
-                return Err(DecryptionError::Replay { first: first.event_id.clone() });
-            }
-            return Ok(known != Some(0));
-        }
-        Ok(!before.messages.is_empty())
-    }
-
     async fn encryption_info(
         &self,
         room: &Room,
@@ -231,6 +229,37 @@ impl MlsMachine {
             generation: message.generation,
             generation_reused,
         })
+    }
+}
+
+/// What binds a message to its event.
+fn binding(
+    event_id: &OwnedEventId,
+    ciphertext: &[u8],
+    message: &DecryptedMessage,
+) -> (MessageKey, BoundMessage) {
+    let key = MessageKey {
+        node: message.aad.epoch(),
+        leaf: message.leaf,
+        generation: message.generation,
+    };
+    (key, BoundMessage::new(event_id.clone(), ciphertext))
+}
+
+/// Whether another message had the same keys.
+pub(super) fn is_reused(
+    before: &LedgerEntry,
+    message: &BoundMessage,
+) -> Result<bool, DecryptionError> {
+    let is_it = |known: &BoundMessage| known.ciphertext_hash == message.ciphertext_hash;
+    match before.messages.iter().position(is_it) {
+        None => Ok(!before.messages.is_empty()),
+        Some(place) => match before.messages.get(place) {
+            Some(first) if first.event_id != message.event_id => {
+                Err(DecryptionError::Replay { first: first.event_id.clone() })
+            }
+            _ => Ok(place != 0),
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sending messages.
 
-use matrix_dmls::{ALGORITHM, MessageAad, NodeId};
+use matrix_dmls::{ALGORITHM, EncryptError, GroupError, MessageAad, NodeId};
 use ruma::{
     RoomId,
     events::{AnyMessageLikeEventContent, MessageLikeEventContent},
@@ -108,10 +108,17 @@ impl MlsMachine {
                 other => return Err(MlsError::NotReady(other)),
             },
         };
-        let generation = self.take_generation(room, node).await?;
         let tips = self.other_tips(room, node, MessageAad::MAX_TIPS);
-        let ciphertext =
-            room.group.encrypt(node, &self.inner.local, generation, tips, plaintext)?;
+        let (generation, ciphertext) = loop {
+            let generation = self.take_generation(room, node).await?;
+            let tips = tips.clone();
+            match room.group.encrypt(node, &self.inner.local, generation, tips, plaintext) {
+                // We have read a message of ours that we do not remember: the store was put back to
+                // an older copy. It ends at the limit of generations.
+                Err(GroupError::Encrypt(EncryptError::KeyErased { .. })) => {}
+                other => break (generation, other?),
+            }
+        };
         let mut content = MlsEncryptedEventContent::new(ciphertext, node);
         content.epoch_event = room.commit_events.get(&node).cloned();
         content.relates_to = relates_to.map(ToOwned::to_owned);

@@ -13,6 +13,7 @@ use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
     notice::Notice,
+    room::RoomView,
     store::{Changes, OutboxRequestKind, QueuedEvent},
     types::events::CommitEventContent,
 };
@@ -34,6 +35,12 @@ const QUEUE_PAUSE: u64 = DAY;
 
 /// How long commit events are kept (protocol §2, §9).
 const COMMIT_AGE: u64 = 30 * DAY;
+
+/// How long records are kept that lie above or beside what was the anchor then (protocol §9).
+const RECORD_AGE: u64 = 365 * DAY;
+
+/// How far apart the anchors are that are remembered for that.
+const ANCHOR_PAUSE: u64 = 7 * DAY;
 
 /// How long an event waits for its epoch (protocol §9).
 const QUEUED_AGE: u64 = 30 * DAY;
@@ -138,20 +145,62 @@ impl MlsMachine {
             .map(|(node, _)| *node)
             .filter(|node| graph.children(node).next().is_some() && !branches.contains(node))
             .collect();
-        if group.is_empty() && commits.is_empty() {
+        let (compacted, view) = self.compact(room);
+        group.extend(compacted);
+        if group.is_empty() && commits.is_empty() && view.is_none() {
             return Ok(());
         }
         debug!(
             states = group.states.len(),
             epoch_keys = group.epoch_keys.len(),
             commits = commits.len(),
+            records = group.forgotten.len(),
             "Erasing what is old"
         );
         let mut changes = Changes::default();
         let room_changes = changes.room(&room.id);
         room_changes.group = group;
+        room_changes.view = view;
         room_changes.commits = commits.into_iter().map(|node| (node, None)).collect();
         self.save(room, changes).await
+    }
+
+    /// Forgets what lies above or beside what has been the anchor for a year (protocol §9). What changes
+    /// of the group, and the view if that changes.
+    fn compact(&self, room: &Room) -> (GroupChanges, Option<RoomView>) {
+        let noted = self.note_anchor(room);
+        let anchors = noted.as_ref().unwrap_or(&room.view.anchors);
+        let is_old = |time: &u64| self.now().saturating_sub(*time) >= RECORD_AGE;
+        let oldest = anchors.first().filter(|(_, time)| is_old(time)).map(|(node, _)| *node);
+        let compacted = oldest.map(|oldest| room.group.compact(oldest)).unwrap_or_default();
+        let is_gone = |entrance: &NodeId| compacted.forgotten.contains(entrance);
+        let entrance = room.view.entrance.and_then(|e| if is_gone(&e) { oldest } else { Some(e) });
+        let mut view = noted.map(|anchors| RoomView { anchors, ..room.view.clone() });
+        if entrance != room.view.entrance {
+            view.get_or_insert_with(|| room.view.clone()).entrance = entrance;
+        }
+        (compacted, view)
+    }
+
+    /// The anchors that are remembered, if that changes: so that records can go that lie above or
+    /// beside what has been the anchor for a year (protocol §9).
+    fn note_anchor(&self, room: &Room) -> Option<Vec<(NodeId, u64)>> {
+        let now = self.now();
+        let mut anchors = room.view.anchors.clone();
+        let graph = room.group.graph();
+        let is_due =
+            anchors.last().is_none_or(|(_, time)| now.saturating_sub(*time) >= ANCHOR_PAUSE);
+        // One that does not hang together with our nodes says nothing.
+        let anchor = graph.anchor().filter(|anchor| is_due && graph.start() == Some(*anchor));
+        anchors.extend(anchor.map(|anchor| (anchor, now)));
+        // An anchor that was moved to another branch since then is none to rely on.
+        let leads_on =
+            |node: &NodeId| graph.start().is_some_and(|start| graph.is_at_or_below(node, &start));
+        anchors.retain(|(node, _)| leads_on(node));
+        let old =
+            anchors.iter().filter(|(_, time)| now.saturating_sub(*time) >= RECORD_AGE).count();
+        anchors.drain(..old.saturating_sub(1));
+        (anchors != room.view.anchors).then_some(anchors)
     }
 
     /// Our commits that the server has refused, and whose parent's state is gone: until then it may

@@ -142,14 +142,17 @@ impl MlsMachine {
     }
 
     /// A room to read a message of an epoch in. An epoch's key never changes, so it need not be what
-    /// the store has now.
+    /// the store has now; unless its messages are read once, and others may have read them.
     pub(super) async fn lock_room_to_read(
         &self,
         room_id: &RoomId,
         node: &NodeId,
     ) -> Result<RoomGuard, MlsError> {
         let guard = self.inner.rooms.slot(room_id).lock_owned().await;
-        if guard.as_ref().is_some_and(|room| !room.saving && room.group.epoch_key(node).is_some()) {
+        let may_be_old = |room: &Room| {
+            !room.saving && room.group.epoch_key(node).is_some() && !room.group.reads_once(node)
+        };
+        if guard.as_ref().is_some_and(may_be_old) {
             return Ok(guard);
         }
         drop(guard);
@@ -243,8 +246,13 @@ impl Room {
         self.generations.extend(changes.generations);
         self.nothing_held &= changes.welcomes.values().all(Option::is_none);
         self.nothing_queued &= changes.queued.values().all(Option::is_none);
-        if changes.view.is_none() && changes.group.is_empty() && changes.commits.is_empty() {
-            return false;
+        if changes.view.is_none() && changes.commits.is_empty() && changes.group.is_only_keys() {
+            // Reading a message touches nothing else.
+            let has_changed = !changes.group.is_empty();
+            if has_changed {
+                Arc::make_mut(&mut self.group).apply(changes.group);
+            }
+            return has_changed;
         }
         self.settled = None;
         if let Some(view) = changes.view {

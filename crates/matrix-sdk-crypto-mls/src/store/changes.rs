@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use matrix_dmls::{Device, GroupChanges, Identity, KeyPackageRef, NodeId, OwnKeyPackage, Secret};
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::StoreVersion;
 use crate::{
@@ -140,6 +141,13 @@ pub struct BoundMessage {
     pub event_id: OwnedEventId,
     /// SHA-256 of the ciphertext.
     pub ciphertext_hash: [u8; 32],
+}
+
+impl BoundMessage {
+    /// A message in an event, by its ciphertext: the bytes of the whole MLSMessage.
+    pub fn new(event_id: OwnedEventId, ciphertext: &[u8]) -> Self {
+        Self { event_id, ciphertext_hash: Sha256::digest(ciphertext).into() }
+    }
 }
 
 /// A request that must be sent even if the application is stopped in between.

@@ -12,6 +12,7 @@
 )]
 
 mod fixtures;
+mod forgetting;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -23,6 +24,7 @@ use self::fixtures::{
     account, commit_content, event_id, extension, ledger_entry, local, node, one_of_everything,
     queued, requests, room, stored_commit, view, welcome,
 };
+pub use self::forgetting::{an_epoch_key_is_punctured, records_are_forgotten};
 use super::{
     Changes, HeldWelcome, MessageKey, MlsStore, QueuedEvent, StoreError, StoredCommit,
     StoredKeyPackage, StoredRoom,
@@ -54,7 +56,8 @@ macro_rules! mlsstore_integration_tests {
     () => {
         $crate::mlsstore_integration_tests! {
             @each a_new_store_is_empty, the_account, key_packages, the_outbox_keeps_its_order,
-            a_room, a_group_goes_through, a_group_changes_piece_by_piece, queued_events,
+            a_room, a_group_goes_through, a_group_changes_piece_by_piece,
+            an_epoch_key_is_punctured, records_are_forgotten, queued_events,
             held_welcomes, commits, the_ledger, rooms_are_kept_apart, a_batch_is_one_whole,
             a_later_batch_overwrites, large_values, many_tasks_at_once
         }

@@ -87,6 +87,7 @@ fn prune(group: &mut GroupChanges) {
     group.vaults.retain(|_, value| value.is_some());
     group.epoch_keys.retain(|_, value| value.is_some());
     group.pending.retain(|_, value| value.is_some());
+    group.forgotten.clear();
 }
 
 impl Room {

@@ -1,8 +1,10 @@
 //! A store that fails at its n-th write, for every n.
 
+use matrix_dmls::{HistoryPolicy, TrustRequirement};
+
 use super::{assert_no_generation_is_reused, assert_one_epoch, settle};
 use crate::{
-    RequestFailure,
+    RequestFailure, RoomSettings,
     testing::{FaultyStore, SimDevice, SimServer},
 };
 
@@ -54,17 +56,40 @@ async fn the_joiner_crashes() {
     at_every_write(Whose::Joiner, At::Crashes).await;
 }
 
+/// The same where each message can be read once: none is lost by a write that fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_read_once_survive_failing_writes() {
+    at_every_write_with(Whose::Joiner, At::Fails, HistoryPolicy::None).await;
+    at_every_write_with(Whose::Founder, At::Fails, HistoryPolicy::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_read_once_survive_lost_answers() {
+    at_every_write_with(Whose::Joiner, At::AnswerIsLost, HistoryPolicy::None).await;
+    at_every_write_with(Whose::Founder, At::AnswerIsLost, HistoryPolicy::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_read_once_survive_a_crash() {
+    at_every_write_with(Whose::Joiner, At::Crashes, HistoryPolicy::None).await;
+    at_every_write_with(Whose::Founder, At::Crashes, HistoryPolicy::None).await;
+}
+
 async fn at_every_write(whose: Whose, at: At) {
+    at_every_write_with(whose, at, HistoryPolicy::Keep).await;
+}
+
+async fn at_every_write_with(whose: Whose, at: At, history: HistoryPolicy) {
     let mut nth = 0;
     // Ends when the story is over before that write.
-    while story(whose, at, nth).await {
+    while story(whose, at, nth, history).await {
         nth += 1;
     }
     assert!(nth > 20, "only {nth} writes");
 }
 
 /// A whole scenario, with a fault at the n-th write. Gives whether it came to that.
-async fn story(whose: Whose, at: At, nth: usize) -> bool {
+async fn story(whose: Whose, at: At, nth: usize, history: HistoryPolicy) -> bool {
     let faulty = FaultyStore::new();
     match at {
         At::Fails => faulty.fail_at(nth),
@@ -78,7 +103,12 @@ async fn story(whose: Whose, at: At, nth: usize) -> bool {
     }
     let [alices, bobs] = stores;
     let server = SimServer::new(1);
-    let alice = server.device("alice", "PHONE").store(alices).logs_in_quietly().await;
+    let alice = server.device("alice", "PHONE").store(alices).room_settings(RoomSettings {
+        trust: TrustRequirement::All,
+        history,
+        ..RoomSettings::default()
+    });
+    let alice = alice.logs_in_quietly().await;
     let bob = server.device("bob", "LAPTOP").store(bobs).logs_in_quietly().await;
     let carol = server.device("carol", "TABLET").logs_in().await;
     let watched = match whose {
@@ -128,7 +158,7 @@ async fn story(whose: Whose, at: At, nth: usize) -> bool {
     settle(&[&alice, &bob, &carol]).await;
     said.push((thanks, "thanks"));
 
-    let context = format!("{whose:?} {at:?} {nth}");
+    let context = format!("{whose:?} {at:?} {nth} {history:?}");
     for device in [&alice, &bob] {
         for (event, text) in &said {
             assert_eq!(device.text(event).as_deref(), Some(*text), "{context}: {device:?}");

@@ -114,6 +114,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         join_requests: Vec::new(),
         let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
         gaps: gaps(),
+        anchors: vec![(NodeId::from_bytes([7; 32]), 1_600_000_000_008)],
     };
     assert_json_snapshot!("room_view", view);
     let json = serde_json::to_string(&view).unwrap();

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ed25519_dalek::{Signer, SigningKey};
 use matrix_dmls::{Device, ExternalJoins, GroupExtension, HistoryPolicy, Identity, InstanceId};
-use matrix_dmls::{LocalMember, NodeStatus, PendingCommit, Roster, Secret, TrustRequirement};
+use matrix_dmls::{
+    LocalMember, NodeStatus, PendingCommit, Roster, Secret, SecretTree, TrustRequirement,
+};
 use matrix_sdk_crypto_mls::store::{MessageKey, MlsStore, StoredAccount, StoredRoom};
 use ruma::OwnedRoomId;
 use serde_json::{Value, json};
@@ -79,13 +81,11 @@ fn pending(pending: &PendingCommit) -> Value {
 
 fn epoch_key(key: &matrix_dmls::EpochKey) -> Value {
     let parts = key.to_parts();
-    json!([
-        parts.node,
-        parts.group_context,
-        parts.encryption_secret,
-        parts.sender_data_secret,
-        hash(&parts.roster)
-    ])
+    let tree = match &parts.tree {
+        SecretTree::Whole(secret) => json!(secret),
+        SecretTree::Punctured(tree) => json!(tree),
+    };
+    json!([parts.node, parts.group_context, tree, parts.sender_data_secret, hash(&parts.roster)])
 }
 
 /// Everything of a room that can be loaded.

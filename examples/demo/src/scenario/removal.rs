@@ -116,7 +116,7 @@ pub async fn try_everything(stage: &mut Stage, removed: Removed, step: &mut Step
             ensure!(key.decrypt(&content.ciphertext.0).is_err(), "an old key opens it");
             // The same secrets with all that is public of the right epoch.
             let mut parts = right.to_parts();
-            parts.encryption_secret = key.encryption_secret().clone();
+            parts.tree = key.tree().clone();
             parts.sender_data_secret = key.sender_data_secret().clone();
             let forged = EpochKey::from_parts(parts)?;
             ensure!(forged.decrypt(&content.ciphertext.0).is_err(), "old secrets open it");

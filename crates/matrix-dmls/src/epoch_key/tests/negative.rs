@@ -8,6 +8,7 @@ use crate::{
     crypto::sign_content,
     epoch_key::{
         DecryptError, EncryptError, EpochKey, GENERATION_LIMIT, MAX_MESSAGE_LENGTH, MessageSender,
+        SecretTree,
         framing::{Content, Header, PrivateMessage},
         peek,
         secret_tree::message_key,
@@ -61,9 +62,10 @@ impl<'a> Forger<'a> {
         let mut ciphertext = self.content.clone().unwrap_or_else(|| content.to_bytes());
         // Nobody else computes keys for generations or leaves that do not exist.
         let content_key = if generation < GENERATION_LIMIT && leaf < 4 {
-            key.ratchets.message_key(&key.encryption_secret, 4, leaf, generation)
+            key.message_key(leaf, generation).unwrap()
         } else {
-            message_key(&key.encryption_secret, generation)
+            let SecretTree::Whole(secret) = &key.tree else { panic!("punctured") };
+            message_key(secret, generation)
         };
         content_key.guarded([1; 4]).seal(&header.content_aad(), &mut ciphertext).unwrap();
         let sender_data = SenderData { leaf, generation, reuse_guard: [1; 4] }
@@ -214,9 +216,12 @@ fn other_groups_epochs_and_branches_are_told_apart() {
 
     for wrong in 0..2 {
         let mut parts = key.to_parts();
-        let secret =
-            if wrong == 0 { &mut parts.encryption_secret } else { &mut parts.sender_data_secret };
-        *secret = crate::crypto::Secret::from_bytes([1; 32]);
+        let secret = crate::crypto::Secret::from_bytes([1; 32]);
+        if wrong == 0 {
+            parts.tree = SecretTree::Whole(secret);
+        } else {
+            parts.sender_data_secret = secret;
+        }
         let other = EpochKey::from_parts(parts).unwrap();
         assert_eq!(other.decrypt(&bytes), Err(DecryptError::Aead));
     }

@@ -98,8 +98,14 @@ fn we_read_openmls() {
         // Again, in disorder, and by one who has read nothing yet.
         messages.shuffle(rng);
         let fresh = EpochKey::from_parts(key.to_parts()).unwrap();
+        let mut once = fresh.clone();
         for message in &messages {
             assert_reads(&fresh, message);
+            let (read, after) = once.decrypt_once(&message.bytes).unwrap();
+            assert_eq!((read.leaf, read.generation), (message.leaf, message.generation));
+            assert!(read.plaintext == message.plaintext);
+            once = after;
+            once.decrypt(&message.bytes).unwrap_err();
             if rng.random_ratio(1, 4) {
                 assert_reads(&key, message);
             }

@@ -23,7 +23,7 @@ use rand::{Rng, RngExt, seq::IndexedRandom, seq::SliceRandom};
 use super::fixtures::member;
 use crate::{
     crypto::Secret,
-    epoch_key::{EpochKey, EpochKeyParts},
+    epoch_key::{EpochKey, EpochKeyParts, SecretTree},
     ids::NodeId,
     roster::Roster,
     wire::tls::Reader,
@@ -381,7 +381,7 @@ impl Client {
         EpochKey::from_parts(EpochKeyParts {
             node: NODE,
             group_context: self.group_context(),
-            encryption_secret: secret("MLS 1.0 encryption"),
+            tree: SecretTree::Whole(secret("MLS 1.0 encryption")),
             sender_data_secret: secret("MLS 1.0 sender data"),
             roster: Arc::new(roster),
         })

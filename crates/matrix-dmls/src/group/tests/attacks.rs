@@ -94,6 +94,7 @@ fn the_record_of_an_entrance_is_completed() {
         record: Arc::clone(bob.group.graph().get(&node).unwrap()),
         status: NodeStatus::Seen,
         roster: bob.group.roster(&node),
+        summary: None,
     };
     dave.group.apply(GroupChanges { records: [(node, parent)].into(), ..Default::default() });
     // Had the epoch another tree than the commit makes, nobody else would be in it.

@@ -64,7 +64,7 @@ fn who_is_removed_knows_it_and_cannot_read_on() {
     let forged = EpochKey::new(
         removed.node,
         new.group_context().to_vec(),
-        held.encryption_secret().clone(),
+        held.encryption_secret().unwrap().clone(),
         held.sender_data_secret().clone(),
         Arc::clone(new.roster()),
     );

@@ -19,7 +19,7 @@ fn openmls_holds_handles_only() {
     for device in &devices[..2] {
         let state = device.group.state(&event.node).unwrap();
         let key = device.group.epoch_key(&event.node).unwrap();
-        assert!(!contains(&state.entries, key.encryption_secret().as_bytes()));
+        assert!(!contains(&state.entries, key.encryption_secret().unwrap().as_bytes()));
         assert!(!contains(&state.entries, key.sender_data_secret().as_bytes()));
         // The test can find what is there: our own public signature key is in the tree.
         assert!(contains(&state.entries, &device.local.member().signature_key));

@@ -129,6 +129,7 @@ const fn name_of(error: &DecryptionError) -> &'static str {
         DecryptionError::BeforeOurJoin => "BeforeOurJoin",
         DecryptionError::AfterOurRemoval => "AfterOurRemoval",
         DecryptionError::KeysExpired => "KeysExpired",
+        DecryptionError::AlreadyRead => "AlreadyRead",
         DecryptionError::Replay { .. } => "Replay",
         DecryptionError::InvalidSender { .. } => "InvalidSender",
         DecryptionError::WrongRoom => "WrongRoom",
