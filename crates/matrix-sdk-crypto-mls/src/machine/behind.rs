@@ -286,6 +286,8 @@ impl MlsMachine {
 
     /// Notes that there is something to send, and tries to get in, if it is time for that.
     async fn wants_to_send(&self, room: &mut Room) -> Result<bool, MlsError> {
+        // After a start nobody may have looked yet whether we are to object.
+        Box::pin(self.plan_to_stand_up(room)).await?;
         self.plan_returns(room).await?;
         if let Some(behind) = room.view.behind.clone()
             && behind.since.is_some()

@@ -405,7 +405,7 @@ impl MlsMachine {
                 if pending.is_some_and(|pending| {
                     !head.may_post(room, &pending.node.record, content.relay)
                 }) {
-                    return drop("sent by another user than its author".to_owned());
+                    return self.drop_copy(room, node, event_id, head).await;
                 }
                 Box::pin(self.accepted(room, node, event_id.clone())).await?;
                 Ok(Some(node))
@@ -414,7 +414,7 @@ impl MlsMachine {
                 let Some(entry) = group.records.get(&node) else { return Ok(None) };
                 let record = std::sync::Arc::clone(&entry.record);
                 if !head.may_post(room, &record, content.relay) {
-                    return drop("sent by another user than its author".to_owned());
+                    return self.drop_copy(room, node, event_id, head).await;
                 }
                 let room_changes = changes.room(&room.id);
                 room_changes.group = *group;
@@ -430,7 +430,7 @@ impl MlsMachine {
                 if let Some(record) = record
                     && !head.may_post(room, record, content.relay)
                 {
-                    return drop("sent by another user than its author".to_owned());
+                    return self.drop_copy(room, node, event_id, head).await;
                 }
                 let record = record.cloned();
                 let new = record.is_some();
@@ -449,7 +449,7 @@ impl MlsMachine {
             Ok(Received::Completed(_, group)) => {
                 let record = group.records.get(&node).map(|entry| &entry.record);
                 if record.is_some_and(|record| !head.may_post(room, record, content.relay)) {
-                    return drop("sent by another user than its author".to_owned());
+                    return self.drop_copy(room, node, event_id, head).await;
                 }
                 changes.room(&room.id).group = *group;
                 self.save(room, changes).await?;
@@ -471,6 +471,35 @@ impl MlsMachine {
             }
             Err(error) => drop(error.to_string()),
         }
+    }
+
+    /// A copy of a commit that its sender may not post. As long as its parent was missing it looked like
+    /// the commit that others wait for, so that one is looked for now.
+    async fn drop_copy(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        event_id: &OwnedEventId,
+        head: &EventHead,
+    ) -> Result<Option<NodeId>, MlsError> {
+        self.notify(Notice::CommitDropped {
+            room_id: room.id.clone(),
+            event_id: event_id.clone(),
+            reason: "sent by another user than its author".to_owned(),
+        });
+        if room.commit_events.get(&node) == Some(event_id) {
+            let mut changes = Changes::default();
+            changes.room(&room.id).commits.insert(node, None);
+            self.save(room, changes).await?;
+        }
+        if self.queue_length(room).await? > 0
+            && !self.inner.store.queued_events(&room.id, &node).await?.is_empty()
+        {
+            let (user, device, hint) = (&*head.sender, None, None);
+            let naming = Naming { user, device, hint, hops: 0, needed: true };
+            self.look_for(room, node, naming).await?;
+        }
+        Ok(None)
     }
 
     /// Looks at the losing tips that a commit's author knew.
@@ -777,7 +806,8 @@ fn latch(view: &mut RoomView, sender: &OwnedUserId) {
 }
 
 /// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a
-/// relayed copy, anybody who has joined (§2).
+/// relayed copy, anybody who is or was in the room (§2): who has left since had to be in it to post
+/// that, and the copy may be the only one that there is.
 pub(super) fn may_post(
     room: &Room,
     record: &CommitRecord,
@@ -785,5 +815,5 @@ pub(super) fn may_post(
     relay: bool,
 ) -> bool {
     record.author.member.device().user_id == sender.as_str()
-        || (relay && room.view.is_joined(sender.as_str()))
+        || (relay && room.view.members.contains_key(sender))
 }

@@ -38,7 +38,7 @@ impl Story {
         let adds = with.iter().map(|user| device(user)).collect();
         let (removes, path) = (Vec::new(), Some(device(by)));
         let commit = Commit { id: id("root"), parent: None, leaf: Some(0), removes, adds, path };
-        Self(Model { commits: BTreeMap::from([(commit.id, commit)]) })
+        Self(Model { commits: BTreeMap::from([(commit.id, commit)]), ..Model::default() })
     }
 
     fn knowledge(&self) -> Knowledge {
