@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use matrix_sdk_crypto_mls::{
-    DecryptionError,
-    dmls::{EpochGraph, MAX_RETAINED_STATES, NodeId, NodeStatus},
+    dmls::{EpochGraph, MAX_RETAINED_STATES, NodeId},
     store::MlsStore as _,
     testing::{DeviceName, Reading, SentMessage, SimDevice},
 };
 use ruma::{OwnedDeviceId, OwnedUserId};
 
 use crate::{
-    expected::MissingRule,
     failure::Failure,
     model::{Device, Id, Knowledge, Model},
     world::World,
@@ -137,10 +135,7 @@ impl World {
     }
 
     /// Every message was read by those who were entitled, and by nobody else.
-    pub(crate) async fn check_messages(
-        &mut self,
-        expected: &mut Vec<Failure>,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn check_messages(&mut self) -> Result<(), Failure> {
         let model = self.model();
         let mut read = 0;
         for message in self.server.sent_messages() {
@@ -169,7 +164,7 @@ impl World {
                 }
                 read += usize::from(is_clear);
                 if !is_clear && entitled.contains(device.name()) {
-                    self.check_unread(d, &message, reading, expected).await?;
+                    self.check_unread(d, &message, reading).await?;
                 }
             }
         }
@@ -183,7 +178,6 @@ impl World {
         d: usize,
         message: &SentMessage,
         reading: Option<Reading>,
-        expected: &mut Vec<Failure>,
     ) -> Result<(), Failure> {
         let device = self.devices[d].device.clone();
         if self.devices[d].is_evil
@@ -197,7 +191,6 @@ impl World {
             return Ok(());
         };
         let found = format!("{device:?} has not read {message:?}: {why}");
-        let has_group = device.status().await.is_some_and(|status| status.is_chosen);
         let known = device.mls().epoch_graph(&self.room_id).await.expect("the store works").nodes;
         let is_known = known.iter().any(|node| node.node == message.node);
         // An insider can shut anybody out of the epochs that it makes; MLS has no means against it. What
@@ -206,54 +199,7 @@ impl World {
             self.note(&format!("an attack has kept a message from a device: {found}"));
             return Ok(());
         }
-        let failure = match &*why {
-            DecryptionError::UnknownEpoch(_)
-                if !is_known && self.server.withholds_anything(&self.room_id) =>
-            {
-                Failure::for_want_of(MissingRule::Fetching, "unread", found)
-            }
-            DecryptionError::UnknownEpoch(_) if !has_group => {
-                Failure::for_want_of(MissingRule::ComingBack, "unread", found)
-            }
-            // It was let in there by a Welcome that it could not use: it came back elsewhere.
-            DecryptionError::UnknownEpoch(_) | DecryptionError::BeforeOurJoin
-                if self.never_got_in(d, message).await =>
-            {
-                Failure::for_want_of(MissingRule::ComingBack, "unread", found)
-            }
-            _ => Failure::new("unread", found),
-        };
-        if !failure.is_expected() {
-            return Err(failure);
-        }
-        expected.push(failure);
-        Ok(())
-    }
-
-    /// Whether a device has entered no epoch between the commit that added it and a message's: then it
-    /// lacked the Welcome.
-    async fn never_got_in(&self, d: usize, message: &SentMessage) -> bool {
-        let device = &self.devices[d].device;
-        let graph = device.mls().epoch_graph(&self.room_id).await.expect("the store works");
-        let entered: BTreeSet<_> = graph
-            .nodes
-            .iter()
-            .filter(|node| node.status == NodeStatus::Entered)
-            .map(|node| Id::from(*node.node.as_bytes()))
-            .collect();
-        let model = self.model();
-        let mut at = Some(Id::from(*message.node.as_bytes()));
-        while let Some(node) = at {
-            if entered.contains(&node) {
-                return false;
-            }
-            let added = model.commit(&node).map(|commit| commit.adds.clone()).unwrap_or_default();
-            if added.iter().filter_map(name).any(|added| added == *device.name()) {
-                return true;
-            }
-            at = model.parent(&node);
-        }
-        false
+        Err(Failure::new("unread", found))
     }
 
     /// No device uses a generation twice.

@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::expected::MissingRule;
-
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -13,33 +11,17 @@ pub struct Failure {
     pub check: String,
     /// What was found.
     pub found: String,
-    /// The rule without which this is to be expected.
-    pub needs: Option<MissingRule>,
 }
 
 impl Failure {
-    /// A failure that nothing excuses.
+    /// A failure of a check.
     pub fn new(check: &str, found: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), found: found.into(), needs: None }
-    }
-
-    /// A failure that a rule is there to prevent.
-    pub fn for_want_of(rule: MissingRule, check: &str, found: impl Into<String>) -> Self {
-        Self { check: check.to_owned(), found: found.into(), needs: Some(rule) }
-    }
-
-    /// Whether a rule that is not there yet explains it.
-    pub fn is_expected(&self) -> bool {
-        self.needs.is_some_and(MissingRule::is_missing)
+        Self { check: check.to_owned(), found: found.into() }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.check, self.found)?;
-        match self.needs {
-            Some(rule) => write!(f, " (needs {rule:?})"),
-            None => Ok(()),
-        }
+        write!(f, "{}: {}", self.check, self.found)
     }
 }

@@ -9,7 +9,6 @@ use matrix_sdk_crypto_mls::{
 use ruma::events::room::member::MembershipState;
 
 use crate::{
-    expected::MissingRule,
     failure::Failure,
     world::{MAX_WAIT, World},
 };
@@ -28,7 +27,7 @@ struct Standing {
     /// Those who are on the tip that they choose.
     together: BTreeMap<usize, NodeId>,
     /// Those who are not, and why.
-    apart: BTreeMap<usize, (MissingRule, String)>,
+    apart: BTreeMap<usize, String>,
 }
 
 impl World {
@@ -36,18 +35,17 @@ impl World {
     ///
     /// # Errors
     ///
-    /// When something is not as it must be. What only a missing rule explains goes to `expected`.
-    pub async fn ends(&mut self, expected: &mut Vec<Failure>) -> Result<(), Failure> {
+    /// When something is not as it must be.
+    pub async fn ends(&mut self) -> Result<(), Failure> {
         self.note("-- everything is healed");
         self.everything_works().await?;
         let begin = self.true_time();
-        let sends = self.comes_together(expected).await?;
-        self.stats.sends = sends;
+        self.stats.sends = Some(self.comes_together().await?);
         self.stats.healing_ms = self.true_time() - begin;
-        self.everybody_can_send(expected).await?;
+        self.everybody_can_send().await?;
         self.comes_to_rest().await?;
         self.stats.commits = self.commits();
-        self.check_messages(expected).await?;
+        self.check_messages().await?;
         self.check_limits().await
     }
 
@@ -94,21 +92,18 @@ impl World {
     }
 
     /// Lets people talk until all are on one tip, with whom the room wants. Gives how many messages
-    /// that took; none if some cannot come, for want of a rule.
-    async fn comes_together(
-        &mut self,
-        expected: &mut Vec<Failure>,
-    ) -> Result<Option<usize>, Failure> {
+    /// that took.
+    async fn comes_together(&mut self) -> Result<usize, Failure> {
         let mut rng = SimRng::new(self.setup.seed ^ 0xea1);
         let mut sends = 0;
         for round in 0..2 * MAX_SENDS {
             let standing = self.standing().await;
             if standing.apart.is_empty() && self.differences(&standing).await.is_empty() {
                 self.note(&format!("-- together after {sends} messages"));
-                return Ok(Some(sends));
+                return Ok(sends);
             }
             let inside = self.honest_inside();
-            let Some(d) = rng.pick(&inside).copied() else { return Ok(Some(0)) };
+            let Some(d) = rng.pick(&inside).copied() else { return Ok(0) };
             let device = self.devices[d].device.clone();
             if self.tries_to_say(d, &device).await? {
                 sends += 1;
@@ -117,20 +112,13 @@ impl World {
             self.passes(if round == MAX_SENDS { LONG } else { PAUSE }).await?;
         }
         let standing = self.standing().await;
-        for (d, (rule, why)) in &standing.apart {
+        if let Some((d, why)) = standing.apart.first_key_value() {
             let found = format!("{:?} after {sends} messages: {why}", self.devices[*d].device);
-            let failure = Failure::for_want_of(*rule, "left-behind", found);
-            if !failure.is_expected() {
-                return Err(failure);
-            }
-            expected.push(failure);
+            return Err(Failure::new("left-behind", found));
         }
-        match self.differences(&standing).await.into_iter().next() {
-            Some(failure) if failure.is_expected() => expected.push(failure),
-            Some(failure) => return Err(failure),
-            None => {}
-        }
-        Ok(None)
+        Err(self.differences(&standing).await.into_iter().next().unwrap_or_else(|| {
+            Failure::new("late", format!("together only after {sends} messages"))
+        }))
     }
 
     async fn standing(&self) -> Standing {
@@ -138,26 +126,18 @@ impl World {
         for d in self.honest_inside() {
             match self.devices[d].device.status().await {
                 None => {
-                    let why = (MissingRule::ComingBack, "in no epoch".to_owned());
-                    standing.apart.insert(d, why);
+                    standing.apart.insert(d, "in no epoch".to_owned());
                 }
                 Some(status) if !status.is_chosen => {
                     let graph = self.devices[d].device.mls().epoch_graph(&self.room_id).await;
                     let chosen = graph.expect("the store works").chosen;
-                    let rule = self.rule_against(chosen.unwrap_or(status.node));
                     let why = format!("cannot enter {chosen:?}, is in {:?}", status.node);
-                    standing.apart.insert(d, (rule, why));
+                    standing.apart.insert(d, why);
                 }
                 Some(status) => drop(standing.together.insert(d, status.node)),
             }
         }
         standing
-    }
-
-    /// What helps those who cannot enter the chosen epoch: an objection if it is an attack's, else
-    /// coming back.
-    fn rule_against(&self, chosen: NodeId) -> MissingRule {
-        if self.is_below_attack(chosen) { MissingRule::Objecting } else { MissingRule::ComingBack }
     }
 
     /// Whom the room wants in the group.
@@ -184,20 +164,14 @@ impl World {
                 known.push(nodes);
             }
             let found = lines.join(", ");
-            let same = known.windows(2).all(|two| two[0] == two[1]);
             // Who knows the same chooses the same; who does not has to be told.
-            return vec![if same || !self.server.withholds_anything(&self.room_id) {
-                Failure::new("divergence", found)
-            } else {
-                Failure::for_want_of(MissingRule::Fetching, "divergence-by-ignorance", found)
-            }];
+            let same = known.windows(2).all(|two| two[0] == two[1]);
+            let check = if same { "divergence" } else { "ignorance" };
+            return vec![Failure::new(check, found)];
         }
         let Some((d, _)) = standing.together.first_key_value() else {
-            let apart = standing.apart.values().next();
-            let nobody = |(rule, _): &(MissingRule, String)| {
-                Failure::for_want_of(*rule, "nobody", "nobody is in the chosen epoch")
-            };
-            return apart.map(nobody).into_iter().collect();
+            let nobody = || Failure::new("nobody", "nobody is in the chosen epoch");
+            return standing.apart.first_key_value().map(|_| nobody()).into_iter().collect();
         };
         let seated = self.devices[*d].device.devices_in_group().await;
         let wanted = self.wanted();
@@ -208,7 +182,7 @@ impl World {
         let mut failures = Vec::new();
         if !invented.is_empty() {
             let found = format!("{invented:?} are in the group");
-            failures.push(Failure::for_want_of(MissingRule::Objecting, "invented", found));
+            failures.push(Failure::new("invented", found));
         }
         if !unwanted.is_empty() || !missing.is_empty() {
             let found = format!("{unwanted:?} are in the group, {missing:?} are not");
@@ -218,23 +192,14 @@ impl World {
     }
 
     /// Nobody waits longer than five minutes to send.
-    async fn everybody_can_send(&mut self, expected: &mut Vec<Failure>) -> Result<(), Failure> {
+    async fn everybody_can_send(&mut self) -> Result<(), Failure> {
         for d in self.honest_inside() {
             let device = self.devices[d].device.clone();
             let begin = self.true_time();
             while !self.tries_to_say(d, &device).await? {
                 if self.true_time() - begin > MAX_WAIT {
                     let found = format!("{device:?} cannot send for {MAX_WAIT} ms");
-                    let standing = self.standing().await;
-                    let failure = match standing.apart.get(&d) {
-                        Some((rule, _)) => Failure::for_want_of(*rule, "mute", found),
-                        None => Failure::new("mute", found),
-                    };
-                    if !failure.is_expected() {
-                        return Err(failure);
-                    }
-                    expected.push(failure);
-                    break;
+                    return Err(Failure::new("mute", found));
                 }
                 self.passes(10_000).await?;
             }

@@ -18,7 +18,6 @@
 mod action;
 mod check;
 mod executor;
-mod expected;
 mod failure;
 mod heal;
 mod insider;
@@ -32,7 +31,6 @@ mod world;
 
 pub use crate::{
     action::Action,
-    expected::{MISSING, MissingRule},
     failure::Failure,
     minimise::minimise,
     outcome::{Outcome, Stats, run},

@@ -45,8 +45,6 @@ pub struct Stats {
 pub struct Outcome {
     /// The check that failed, if one did.
     pub failure: Option<Failure>,
-    /// What rules that are not there yet would have prevented.
-    pub expected: Vec<Failure>,
     /// What was counted.
     pub stats: Stats,
     /// What happened.
@@ -68,14 +66,13 @@ pub fn run(plan: &Plan) -> Outcome {
     });
     let begin = Instant::now();
     let mut world = None;
-    let mut expected = Vec::new();
     let result = catch_unwind(AssertUnwindSafe(|| {
         block_on(async {
             let world = world.insert(World::begins(&plan.setup).await?);
             for action in &plan.actions {
                 world.does(action).await?;
             }
-            world.ends(&mut expected).await
+            world.ends().await
         })
     }));
     let failure = match result {
@@ -85,7 +82,7 @@ pub fn run(plan: &Plan) -> Outcome {
             Some(Failure::new("panic", found))
         }
     };
-    if let Some(world) = world.as_mut().filter(|_| failure.is_some() || !expected.is_empty()) {
+    if let Some(world) = world.as_mut().filter(|_| failure.is_some()) {
         // After a panic a lock may be held for ever; so only where there was none.
         if failure.as_ref().is_none_or(|failure| failure.check != "panic") {
             block_on(world.describes());
@@ -94,17 +91,5 @@ pub fn run(plan: &Plan) -> Outcome {
     let (mut stats, log) =
         world.map(|world| (world.stats().clone(), world.log().to_owned())).unwrap_or_default();
     stats.took_ms = begin.elapsed().as_millis();
-    // What was to be expected is no failure, whenever it shows.
-    let (failure, mut late) = match failure {
-        Some(failure) if failure.is_expected() => (None, vec![failure]),
-        other => (other, Vec::new()),
-    };
-    expected.append(&mut late);
-    if failure.is_none()
-        && let Some(unexpected) = expected.iter().position(|failure| !failure.is_expected())
-    {
-        let failure = expected.remove(unexpected);
-        return Outcome { failure: Some(failure), expected, stats, log };
-    }
-    Outcome { failure, expected, stats, log }
+    Outcome { failure, stats, log }
 }

@@ -13,8 +13,6 @@ pub struct Report {
     pub runs: usize,
     /// Runs in which a check failed.
     pub failures: usize,
-    /// Runs that met something for which a rule is missing yet.
-    pub expected: BTreeMap<String, usize>,
     /// Messages that had to be sent after healing until everybody was on one tip: of how many runs
     /// which number.
     pub sends: BTreeMap<usize, usize>,
@@ -48,14 +46,6 @@ impl Report {
         let stats = &outcome.stats;
         self.runs += 1;
         self.failures += usize::from(outcome.failure.is_some());
-        let kinds: std::collections::BTreeSet<_> = outcome
-            .expected
-            .iter()
-            .map(|f| format!("{} for want of {:?}", f.check, f.needs))
-            .collect();
-        for kind in kinds {
-            *self.expected.entry(kind.replace("Some(", "").replace(')', "")).or_default() += 1;
-        }
         if let Some(sends) = stats.sends {
             *self.sends.entry(sends).or_default() += 1;
         }
@@ -95,10 +85,9 @@ impl Report {
         };
         let (bad, beside) = (share(self.attacked_ms), share(self.beside_ms));
         format!(
-            "{name:20} {:6} {:6} {:8} {:5} {:5} {:5} {:8} {:8} {bad} {beside} {:7}",
+            "{name:20} {:6} {:6} {:5} {:5} {:5} {:8} {:8} {bad} {beside} {:7}",
             self.runs,
             self.failures,
-            self.expected.values().sum::<usize>(),
             number(self.sends_of(50)),
             number(self.sends_of(95)),
             number(self.sends.keys().next_back().copied()),
@@ -120,11 +109,10 @@ impl Report {
     /// What the columns of [`Report::line`] are.
     pub fn head() -> String {
         format!(
-            "{:20} {:>6} {:>6} {:>8} {:>5} {:>5} {:>5} {:>8} {:>8} {:>6} {:>6} {:>7}",
+            "{:20} {:>6} {:>6} {:>5} {:>5} {:>5} {:>8} {:>8} {:>6} {:>6} {:>7}",
             "scenario",
             "runs",
             "failed",
-            "expected",
             "p50",
             "p95",
             "most",

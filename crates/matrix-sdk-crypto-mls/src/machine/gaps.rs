@@ -236,7 +236,9 @@ impl MlsMachine {
         if gaps.walk.is_some() {
             let is_outside = room.group.entered().next().is_none();
             let is_for_entrance = gaps.walk.as_ref().is_some_and(|walk| walk.for_entrance);
-            if !(is_for_entrance && is_outside) && !gaps.nodes.values().any(is_unsearched) {
+            let is_of_use =
+                (is_for_entrance && is_outside) || gaps.nodes.values().any(is_unsearched);
+            if !is_of_use {
                 gaps.walk = None;
             }
         } else if room.group.entered().next().is_some() {
