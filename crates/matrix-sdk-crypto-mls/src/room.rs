@@ -46,6 +46,9 @@ pub struct RoomView {
     /// When we heard of that event, in milliseconds since 1970.
     #[serde(default)]
     pub group_since: u64,
+    /// That event's ID, and when it was sent by its server's clock, in milliseconds since 1970.
+    #[serde(default)]
+    pub group_event: Option<(OwnedEventId, u64)>,
     /// Who may send that event.
     #[serde(default)]
     pub power: GroupPower,

@@ -282,6 +282,7 @@ impl MlsMachine {
             content: to_raw_value(&content).ok()?,
             origin_server_ts: None,
             redacts: None,
+            unsigned: None,
             given: Some(Given { received_at }),
         })
     }

@@ -60,6 +60,9 @@ pub(super) struct EventHead {
     /// Of redactions in older room versions.
     #[serde(default)]
     pub(super) redacts: Option<Value>,
+    /// What the server says of the event.
+    #[serde(default)]
+    pub(super) unsigned: Option<Box<RawValue>>,
     /// Of a commit that somebody has passed on.
     #[serde(skip)]
     pub(super) given: Option<Given>,
@@ -88,6 +91,12 @@ impl EventHead {
         given.or_else(|| self.origin_server_ts.as_ref()?.as_u64())
     }
 
+    /// The state event that this one has taken the place of, as the server says.
+    fn replaces(&self) -> Option<OwnedEventId> {
+        let unsigned: Unsigned = serde_json::from_str(self.unsigned.as_ref()?.get()).ok()?;
+        unsigned.replaces_state
+    }
+
     /// The event that a redaction redacts.
     pub(super) fn redacts(&self) -> Option<String> {
         let content: Option<RedactionContent> = self.content();
@@ -111,6 +120,12 @@ struct MemberContent {
 #[derive(Deserialize)]
 struct VisibilityContent {
     history_visibility: HistoryVisibility,
+}
+
+#[derive(Deserialize)]
+struct Unsigned {
+    #[serde(default)]
+    replaces_state: Option<OwnedEventId>,
 }
 
 #[derive(Deserialize)]
@@ -653,6 +668,7 @@ impl MlsMachine {
             content: serde_json::value::to_raw_value(&stored.content)?,
             origin_server_ts: None,
             redacts: None,
+            unsigned: None,
             given: None,
         }))
     }
@@ -786,16 +802,32 @@ fn apply_state(
         }
         GroupEventContent::TYPE => {
             if let Some(content) = head.content::<GroupEventContent>() {
-                let group = Some((head.sender.clone(), content));
-                if view.group != group {
-                    view.group = group;
-                    view.group_since = now;
-                }
+                name_group(view, head, content, now);
             }
         }
         _ => {}
     }
     None
+}
+
+/// The room names its group. What comes later in a timeline need not be later: when two servers were cut
+/// off from one another, either side's event comes late to the other. As in state resolution the
+/// younger of two counts then, by its server's clock, unless one has taken the other's place.
+fn name_group(view: &mut RoomView, head: &EventHead, content: GroupEventContent, now: u64) {
+    let this = head.event_id.clone().map(|id| (head.sent_at().unwrap_or_default(), id));
+    let known = view.group_event.clone().map(|(id, sent_at)| (sent_at, id));
+    if let (Some(this), Some(known)) = (&this, &known)
+        && this < known
+        && head.replaces().as_ref() != Some(&known.1)
+    {
+        return;
+    }
+    view.group_event = this.map(|(sent_at, id)| (id, sent_at));
+    let group = Some((head.sender.clone(), content));
+    if view.group != group {
+        view.group = group;
+        view.group_since = now;
+    }
 }
 
 fn latch(view: &mut RoomView, sender: &OwnedUserId) {

@@ -1,8 +1,10 @@
 //! Moving the room's anchor (protocol §6, §8).
 
+use std::collections::BTreeMap;
+
 use matrix_dmls::CommitPlan;
 use ruma::events::room::member::MembershipState;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{alice_and_bob, assert_one_epoch, settle};
 use crate::testing::{Insider, RoomOptions, SimDevice, SimServer, TestClock};
@@ -173,4 +175,63 @@ async fn it_does_not_go_where_accounts_were_invented() {
     assert_eq!(alice.node().await, Some(removed.node));
     minutes(&server, &[&alice], 5).await;
     assert_eq!(named_anchor(&server, &alice), None);
+}
+
+/// Two who may do it name another anchor each, on either side of a cut, and each side hears of the
+/// other's late.
+#[tokio::test]
+async fn of_two_anchors_the_younger_counts_in_whatever_order_they_come() {
+    let server = SimServer::new(1);
+    let events = BTreeMap::from([(GROUP.to_owned(), 0)]);
+    let options = RoomOptions { events, ..RoomOptions::default() };
+    let alice = server.device("alice", "PHONE").logs_in().await;
+    let alice = alice.creates_room_with(options).await;
+    alice.says("hello").await;
+    let mut all = vec![alice.clone()];
+    for name in ["bob", "carol", "dave"] {
+        let device = server.device(name, "DEVICE").logs_in().await;
+        alice.invites(&device);
+        all.push(device.joins(&alice).await);
+        alice.syncs().await;
+        alice.says("welcome").await;
+    }
+    let all: Vec<_> = all.iter().collect();
+    settle(&all).await;
+    let [_, bob, carol, dave] = all.as_slice() else { panic!() };
+    let named = server.events(alice.room()).into_iter().rev().find(|e| e.event_type == GROUP);
+    let named = named.unwrap().content;
+    let user = |device: &SimDevice| device.user_id().clone();
+    server.is_cut_into(&[vec![user(&alice), user(bob)], vec![user(carol), user(dave)]]);
+    for device in &all {
+        device.updates_keys().await;
+        settle(&all).await;
+    }
+    let mut anchors = Vec::new();
+    for device in [&alice, *carol] {
+        server.clock().advance(TestClock::MINUTE);
+        let anchor = device.node().await.unwrap().to_base64();
+        let mut content = named.clone();
+        content["anchor"] = json!(anchor);
+        device.sets_state(GROUP, content);
+        settle(&all).await;
+        anchors.push(anchor);
+    }
+    assert_eq!(start(bob).await, anchors[0]);
+    assert_eq!(start(dave).await, anchors[1]);
+    server.heals();
+    settle(&all).await;
+    // Carol's side hears of Alice's event last, and does not follow it.
+    for device in &all {
+        assert_eq!(start(device).await, anchors[1]);
+    }
+    assert_one_epoch(&all).await;
+    // What takes the place of another counts, however wrong its server's clock is.
+    let mut event = server.events(alice.room()).into_iter().rev().find(|e| e.event_type == GROUP);
+    let event = event.as_mut().unwrap();
+    event.replaces = Some(event.event_id.clone());
+    event.event_id = ruma::EventId::new_v1(ruma::server_name!("example.org"));
+    event.content["anchor"] = json!(anchors[0]);
+    event.timestamp = 1;
+    alice.mls().receive_room_events(alice.room(), &[], &[event.to_json()]).await.unwrap();
+    assert_eq!(start(&alice).await, anchors[0]);
 }

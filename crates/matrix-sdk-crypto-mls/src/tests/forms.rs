@@ -9,7 +9,7 @@ use base64::{
 use insta::assert_json_snapshot;
 use matrix_dmls::{Device, InstanceId, KeyPackage, KeyPackageRef, NodeId};
 use ruma::{
-    OwnedEventId, OwnedUserId,
+    OwnedEventId, OwnedUserId, event_id,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
     user_id,
 };
@@ -77,6 +77,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         rotation_period_msgs: Some(100),
         group: Some((alice, GroupEventContent::new(node, InstanceId::from_bytes([2; 32])))),
         group_since: 1_600_000_000_001,
+        group_event: Some((event_id!("$group").to_owned(), 1_600_000_000_000)),
         power: crate::room::GroupPower {
             creators: [user_id!("@alice:example.org").to_owned()].into(),
             levels: Some((100, [user_id!("@bob:example.org").to_owned()].into())),

@@ -33,6 +33,8 @@ pub struct SimEvent {
     pub content: Value,
     /// When it came, in milliseconds since 1970.
     pub timestamp: u64,
+    /// The state event that was there before.
+    pub replaces: Option<OwnedEventId>,
 }
 
 impl SimEvent {
@@ -47,6 +49,9 @@ impl SimEvent {
         });
         if let Some(state_key) = &self.state_key {
             json["state_key"] = state_key.as_str().into();
+        }
+        if let Some(replaces) = &self.replaces {
+            json["unsigned"] = json!({ "replaces_state": replaces });
         }
         Raw::from_json(serde_json::value::to_raw_value(&json).unwrap())
     }
@@ -374,6 +379,8 @@ impl State {
         let side = self.state_side(sender);
         let room = self.rooms.get_mut(room_id).expect("the room exists");
         let index = room.events.len();
+        let replaced = state_key.and_then(|key| room.state_event(event_type, key, side));
+        let replaces = replaced.map(|event| event.event_id.clone());
         room.events.push(SimEvent {
             event_id: event_id.clone(),
             event_type: event_type.to_owned(),
@@ -381,6 +388,7 @@ impl State {
             sender: sender.clone(),
             content,
             timestamp,
+            replaces,
         });
         if let Some(state_key) = state_key {
             room.state.insert((event_type.to_owned(), state_key.to_owned()), index);

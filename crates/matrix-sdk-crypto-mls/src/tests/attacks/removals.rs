@@ -122,6 +122,7 @@ async fn hears(server: &SimServer, who: &SimDevice, other: &SimDevice, membershi
         sender: other.user_id().clone(),
         content: json!({ "membership": membership }),
         timestamp: crate::Clock::now(server.clock()),
+        replaces: None,
     };
     let json = event.to_json();
     who.mls().receive_room_events(who.room(), &[], &[json]).await.unwrap();
