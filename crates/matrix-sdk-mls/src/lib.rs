@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod bridge;
+mod builder;
+mod client;
+mod encryption_info;
+mod engine;
+mod error;
+mod room;
+
+pub use matrix_sdk;
+pub use matrix_sdk_crypto_mls as machine;
+
+pub use crate::{
+    builder::{ClientBuilder, NewRooms},
+    client::Client,
+    error::{BuildError, Error},
+    room::{Room, SendMessageLikeEvent, SendRawMessageLikeEvent},
+};
