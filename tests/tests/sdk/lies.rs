@@ -178,15 +178,17 @@ async fn a_message_whose_welcome_comes_late_becomes_readable_by_itself() {
     bob.sync_until("the Welcome", async || !held.lock().unwrap().is_empty()).await;
     assert!(is_unreadable().await);
 
-    // Then it comes.
+    // Then it comes, with a sync that has something else: the SDK drops one that ends where it began.
     liar.lie(move |it: &mut Exchange| {
-        if it.is("GET", "/sync") && it.path.contains("since") {
+        let end = it.response["next_batch"].as_str().map(ToOwned::to_owned);
+        if it.is("GET", "/sync") && end.is_some_and(|end| !it.path.contains(&end)) {
             let late: Vec<_> = held.lock().unwrap().drain(..).collect();
-            let events = it.response["to_device"]["events"].as_array().cloned();
-            let all = late.into_iter().chain(events.unwrap_or_default()).collect();
+            let events = it.response.pointer("/to_device/events").and_then(Value::as_array);
+            let all = late.into_iter().chain(events.cloned().unwrap_or_default()).collect();
             it.response["to_device"]["events"] = Value::Array(all);
         }
     });
+    room.send(hello()).await.unwrap();
     bob.sync_until("the text", async || {
         let item = his.item_by_event_id(&event_id).await;
         item.is_some_and(|item| {

@@ -10,6 +10,7 @@ use matrix_sdk::{
 use matrix_sdk_mls::{Client, ClientBuilder, Room};
 use ruma::{EventId, RoomId, api::client::room::create_room, serde::Raw};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 /// How long something may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ pub async fn homeserver() -> HttpClient {
 pub struct App {
     pub account: Account,
     pub client: Client,
-    sync: Option<tokio::task::JoinHandle<()>>,
+    sync: Option<JoinHandle<()>>,
 }
 
 impl App {
