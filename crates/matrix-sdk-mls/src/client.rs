@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     builder::{ClientBuilder, NewRooms},
-    engine::Engine,
+    engine::Owner,
     error::Error,
     room::Room,
 };
@@ -23,7 +23,7 @@ use crate::{
 /// the same client.
 #[derive(Clone)]
 pub struct Client {
-    pub(crate) engine: Arc<Engine>,
+    pub(crate) engine: Arc<Owner>,
 }
 
 impl Client {

@@ -4,6 +4,7 @@ mod answers;
 mod keys;
 mod latch;
 mod notices;
+mod owner;
 mod pump;
 mod ready;
 mod router;
@@ -11,7 +12,9 @@ mod state;
 
 use std::{
     collections::BTreeMap,
-    fmt, ptr,
+    fmt,
+    future::Future,
+    ptr,
     sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -24,8 +27,9 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub(crate) use self::owner::Owner;
 use self::{router::Flush, state::Completeness};
-use crate::{bridge::Bridge, builder::NewRooms, error::Error};
+use crate::{bridge::Bridge, builder::NewRooms, error::Error, queue::Queues};
 
 /// This many notices wait for each of those who listen; the oldest go first.
 const NOTICES: usize = 1024;
@@ -50,7 +54,10 @@ pub(crate) struct Engine {
     notices: broadcast::Sender<Notice>,
     keys: StdMutex<keys::Counts>,
     flushes: mpsc::UnboundedSender<Flush>,
+    pub(crate) queues: Queues,
     tasks: StdMutex<Vec<AbortHandle>>,
+    /// For the tasks.
+    itself: Weak<Self>,
 }
 
 impl Engine {
@@ -61,11 +68,11 @@ impl Engine {
         store: Arc<dyn MlsStore>,
         settings: RoomSettings,
         new_rooms: NewRooms,
-    ) -> Arc<Self> {
+    ) -> Arc<Owner> {
         let (flushes, flush_requests) = mpsc::unbounded_channel();
         // Before anybody can sync, so that nothing is missed.
         let inputs = router::Inputs::of(&sdk, flush_requests);
-        let engine = Arc::new(Self {
+        let engine = Arc::new_cyclic(|itself| Self {
             sdk,
             new_rooms,
             bridge: Bridge::default(),
@@ -81,14 +88,25 @@ impl Engine {
             notices: broadcast::Sender::new(NOTICES),
             keys: StdMutex::default(),
             flushes,
+            queues: Queues::default(),
             tasks: StdMutex::default(),
+            itself: Weak::clone(itself),
         });
-        let weak = Arc::downgrade(&engine);
-        router::listen(&engine.sdk, Weak::clone(&weak));
-        let router = tokio::spawn(router::run(Weak::clone(&weak), inputs));
-        let pump = tokio::spawn(pump::run(weak));
-        lock(&engine.tasks).extend([router.abort_handle(), pump.abort_handle()]);
-        engine
+        let weak = &engine.itself;
+        router::listen(&engine.sdk, Weak::clone(weak));
+        engine.spawn(router::run(Weak::clone(weak), inputs));
+        engine.spawn(pump::run(Weak::clone(weak)));
+        Arc::new(Owner { engine })
+    }
+
+    /// Runs a task until the last client and the last room are gone.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.tasks).push(tokio::spawn(task).abort_handle());
+    }
+
+    /// For a task.
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.itself)
     }
 
     /// The machine beside the SDK's OlmMachine, as that is now.
@@ -106,9 +124,17 @@ impl Engine {
             .store(Arc::clone(&self.store))
             .room_settings(self.settings.clone());
         let machine = Box::pin(builder.build()).await?;
-        *slot = Some(machine.clone());
+        let is_first = slot.replace(machine.clone()).is_none();
         lock(&self.keys).ask_again();
         self.wake.notify_one();
+        if is_first {
+            let engine = self.weak();
+            self.spawn(async move {
+                if let Some(engine) = engine.upgrade() {
+                    engine.resume_queues().await;
+                }
+            });
+        }
         Ok(machine)
     }
 
@@ -129,12 +155,6 @@ impl Engine {
     /// Something has changed that a room may wait for.
     fn note_progress(&self) {
         self.progress.send_modify(|count| *count = count.wrapping_add(1));
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        lock(&self.tasks).drain(..).for_each(|task| task.abort());
     }
 }
 

@@ -6,6 +6,7 @@ mod client;
 mod encryption_info;
 mod engine;
 mod error;
+mod queue;
 mod room;
 
 pub use matrix_sdk;
@@ -15,5 +16,6 @@ pub use crate::{
     builder::{ClientBuilder, NewRooms},
     client::Client,
     error::{BuildError, Error},
+    queue::{LocalEcho, RoomSendQueue, RoomSendQueueUpdate, SendHandle},
     room::{Room, SendMessageLikeEvent, SendRawMessageLikeEvent},
 };

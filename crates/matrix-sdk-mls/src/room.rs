@@ -13,8 +13,9 @@ use ruma::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
+pub(crate) use self::send::Options;
 pub use self::send::{SendMessageLikeEvent, SendRawMessageLikeEvent};
-use crate::{builder::NewRooms, client::Client, engine::Engine, error::Error};
+use crate::{builder::NewRooms, client::Client, engine::Owner, error::Error, queue::RoomSendQueue};
 
 /// A `matrix_sdk::Room` that may be an MLS room.
 ///
@@ -23,13 +24,20 @@ use crate::{builder::NewRooms, client::Client, engine::Engine, error::Error};
 #[derive(Clone)]
 pub struct Room {
     pub(crate) sdk: matrix_sdk::Room,
-    pub(crate) engine: Arc<Engine>,
+    pub(crate) engine: Arc<Owner>,
 }
 
 impl Room {
     /// The client that the room is of.
     pub fn client(&self) -> Client {
         Client { engine: Arc::clone(&self.engine) }
+    }
+
+    /// The room's send queue: the SDK's for rooms that may be MLS rooms. It works in all rooms.
+    ///
+    /// This is not the SDK's `send_queue`, which fails in MLS rooms.
+    pub fn mls_send_queue(&self) -> RoomSendQueue {
+        RoomSendQueue::of(&self.engine, self.sdk.room_id())
     }
 
     /// Whether the room is an MLS room. Once it was, it is for ever.

@@ -8,6 +8,8 @@
 
 mod lies;
 mod proxy;
+mod queue;
 mod support;
+mod syncs;
 mod talking;
 mod timeline;

@@ -25,7 +25,7 @@ pub async fn homeserver() -> HttpClient {
 pub struct App {
     pub account: Account,
     pub client: Client,
-    sync: Option<JoinHandle<()>>,
+    syncs: Vec<JoinHandle<()>>,
 }
 
 impl App {
@@ -45,29 +45,39 @@ impl App {
     /// The user's first device.
     pub async fn first_login(account: Account, builder: ClientBuilder) -> Self {
         let app = Self::login(account, builder).await;
-        let confirmation = app.account.confirm(None);
-        let encryption = app.client.encryption();
-        encryption.bootstrap_cross_signing(Some(confirmation)).await.unwrap();
+        app.bootstrap().await;
         app.sync_once().await;
         app
     }
 
+    /// Makes the user's identity, which signs this device.
+    pub async fn bootstrap(&self) {
+        let confirmation = self.account.confirm(None);
+        let encryption = self.client.encryption();
+        encryption.bootstrap_cross_signing(Some(confirmation)).await.unwrap();
+    }
+
     /// Logs a device in that nobody has signed.
     pub async fn login(account: Account, builder: ClientBuilder) -> Self {
-        let client = builder.build().await.unwrap();
-        let login = client.matrix_auth().login_username(&account.user_id, &account.password);
-        login.initial_device_display_name("test").send().await.unwrap();
-        let app = Self { account, client, sync: None };
+        let app = Self::login_only(account, builder).await;
         app.sync_once().await;
         app.key_packages().await;
         app
+    }
+
+    /// The same, without having synced.
+    pub async fn login_only(account: Account, builder: ClientBuilder) -> Self {
+        let client = builder.build().await.unwrap();
+        let login = client.matrix_auth().login_username(&account.user_id, &account.password);
+        login.initial_device_display_name("test").send().await.unwrap();
+        Self { account, client, syncs: Vec::new() }
     }
 
     /// Opens an application again that was closed.
     pub async fn reopen(account: Account, session: MatrixSession, builder: ClientBuilder) -> Self {
         let client = builder.build().await.unwrap();
         client.restore_session(session).await.unwrap();
-        Self { account, client, sync: None }
+        Self { account, client, syncs: Vec::new() }
     }
 
     /// Closes the application; nothing of it runs any more.
@@ -97,24 +107,24 @@ impl App {
         self.client.sync_once(settings).await.unwrap();
     }
 
-    /// Syncs in the background from now on.
+    /// Syncs in the background from now on, once more with each call.
     pub fn keep_syncing(&mut self) {
         let client = self.client.clone();
-        self.sync = Some(tokio::spawn(async move {
+        self.syncs.push(tokio::spawn(async move {
             client.sync(SyncSettings::default()).await.ok();
         }));
     }
 
     /// Ends what `keep_syncing` has begun.
     pub async fn pause(&mut self) {
-        if let Some(sync) = self.sync.take() {
+        for sync in self.syncs.drain(..) {
             sync.abort();
             sync.await.ok();
         }
     }
 
     /// Waits until the server has key packages of this device.
-    async fn key_packages(&self) {
+    pub async fn key_packages(&self) {
         let counts = async || {
             let request = ruma::api::client::keys::upload_keys::v3::Request::new();
             let response = self.client.send(request).await.unwrap();
@@ -159,7 +169,7 @@ impl App {
     pub async fn sync_until(&self, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         until(what, async || {
             let so = is_so().await;
-            if !so && self.sync.is_none() {
+            if !so && self.syncs.is_empty() {
                 self.sync_within(Duration::from_millis(250)).await;
             }
             so
@@ -182,7 +192,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        if let Some(sync) = self.sync.take() {
+        for sync in self.syncs.drain(..) {
             sync.abort();
         }
     }

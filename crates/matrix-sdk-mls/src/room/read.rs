@@ -6,25 +6,40 @@ use matrix_sdk::{
     room::{Messages, MessagesOptions},
 };
 use matrix_sdk_crypto_mls::DecryptionError;
-use ruma::{EventId, events::AnySyncTimelineEvent, serde::Raw};
+use ruma::{
+    EventId,
+    api::client::{message::get_message_events, room::get_room_event},
+    events::AnySyncTimelineEvent,
+    serde::Raw,
+};
 use tracing::debug;
 
 use super::Room;
 use crate::{bridge, encryption_info, error::Error};
 
 impl Room {
-    /// As the SDK's, with the messages of an MLS room decrypted. One that cannot be read stays as it
+    /// As the SDK's, with the messages of an MLS room decrypted, and without putting those into the
+    /// event cache. One that cannot be read stays as it
     /// came, of the kind [`TimelineEventKind::PlainText`]; [`Room::decrypt_mls_event`] says why.
     ///
     /// # Errors
     ///
     /// As the SDK's.
     pub async fn messages(&self, options: MessagesOptions) -> matrix_sdk::Result<Messages> {
-        let mut messages = Box::pin(self.sdk.messages(options)).await?;
-        if self.is_mls().await? {
-            for event in &mut messages.chunk {
-                self.decrypt_in_place(event).await?;
-            }
+        if !self.is_mls().await? {
+            return Box::pin(self.sdk.messages(options)).await;
+        }
+        // Not by the SDK: it would put the events into its cache as they came, also in the place of
+        // those that are decrypted there.
+        let MessagesOptions { from, to, dir, limit, filter, .. } = options;
+        let mut request = get_message_events::v3::Request::new(self.sdk.room_id().to_owned(), dir);
+        (request.from, request.to, request.limit, request.filter) = (from, to, limit, filter);
+        let response = self.engine.sdk.send(request).await?;
+        let mut messages = Messages::default();
+        (messages.start, messages.end) = (response.start, response.end);
+        messages.state = response.state;
+        for event in response.chunk {
+            messages.chunk.push(self.decrypted(event.cast()).await?);
         }
         Ok(messages)
     }
@@ -39,11 +54,14 @@ impl Room {
         event_id: &EventId,
         config: Option<RequestConfig>,
     ) -> matrix_sdk::Result<TimelineEvent> {
-        let mut event = Box::pin(self.sdk.event(event_id, config)).await?;
-        if self.is_mls().await? {
-            self.decrypt_in_place(&mut event).await?;
+        if !self.is_mls().await? {
+            return Box::pin(self.sdk.event(event_id, config)).await;
         }
-        Ok(event)
+        // Not by the SDK, see above.
+        let room_id = self.sdk.room_id().to_owned();
+        let request = get_room_event::v3::Request::new(room_id, event_id.to_owned());
+        let response = self.engine.sdk.send(request).with_request_config(config).await?;
+        Ok(self.decrypted(response.event.cast()).await?)
     }
 
     /// As the SDK's, decrypted if it is a message of an MLS room; see [`Room::messages`].
@@ -80,6 +98,19 @@ impl Room {
             encryption_info: info,
             unsigned_encryption_info: None,
         })
+    }
+
+    /// An event that has come from the server, decrypted if it is a message.
+    async fn decrypted(&self, event: Raw<AnySyncTimelineEvent>) -> Result<TimelineEvent, Error> {
+        let is_message = bridge::is_message(&event);
+        let mut event = TimelineEvent::from_plaintext(event);
+        if is_message {
+            self.decrypt_in_place(&mut event).await?;
+        } else if let Some(context) = self.sdk.push_context().await? {
+            let actions = context.for_event(event.raw()).await;
+            event.set_push_actions(actions);
+        }
+        Ok(event)
     }
 
     async fn decrypt_in_place(&self, event: &mut TimelineEvent) -> Result<(), Error> {

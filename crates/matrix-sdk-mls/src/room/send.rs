@@ -18,7 +18,7 @@ use ruma::{
 use serde_json::value::to_raw_value;
 
 use super::Room;
-use crate::{encryption_info, error::Error};
+use crate::{encryption_info, engine::Engine, error::Error};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -41,16 +41,28 @@ impl Room {
         let content = content.into_raw_message_like_event_content();
         SendRawMessageLikeEvent { room: self, event_type, content, options: Options::default() }
     }
+}
 
-    async fn send_with(
+/// How an event is sent.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) transaction_id: Option<OwnedTransactionId>,
+    pub(crate) config: Option<RequestConfig>,
+}
+
+impl Engine {
+    /// Sends an event to any room: with MLS to an MLS room, or not at all.
+    pub(crate) async fn send_to(
         &self,
+        room: &matrix_sdk::Room,
         event_type: &str,
         content: Raw<AnyMessageLikeEventContent>,
         options: Options,
     ) -> matrix_sdk::Result<SendMessageLikeEventResult> {
         let Options { transaction_id, config } = options;
-        if !self.is_mls().await? {
-            let mut future = self.sdk.send_raw(event_type, content);
+        let room_id = room.room_id();
+        if !self.is_mls(room_id).await? {
+            let mut future = room.send_raw(event_type, content);
             if let Some(id) = &transaction_id {
                 future = future.with_transaction_id(id);
             }
@@ -59,23 +71,15 @@ impl Room {
             }
             return future.await;
         }
-        if self.sdk.state() != RoomState::Joined {
-            return Err(Error::NotJoined(self.sdk.room_id().to_owned()).into());
+        if room.state() != RoomState::Joined {
+            return Err(Error::NotJoined(room_id.to_owned()).into());
         }
         let transaction_id = transaction_id.unwrap_or_else(TransactionId::new);
-        let room_id = self.sdk.room_id();
-        let engine = &self.engine;
-        let sent = engine.send(room_id, event_type, &content, transaction_id, config);
+        let sent = self.send(room_id, event_type, &content, transaction_id, config);
         let response = Box::pin(sent).await?;
-        let own = encryption_info::own(&engine.olm().await?);
+        let own = encryption_info::own(&self.olm().await?);
         Ok(SendMessageLikeEventResult { response, encryption_info: Some(own) })
     }
-}
-
-#[derive(Default)]
-struct Options {
-    transaction_id: Option<OwnedTransactionId>,
-    config: Option<RequestConfig>,
 }
 
 /// What [`Room::send`] returns; await it.
@@ -109,7 +113,7 @@ impl<'a> IntoFuture for SendMessageLikeEvent<'a> {
         let Self { room, event_type, content, options } = self;
         Box::pin(async move {
             let content = content.map_err(Error::Json)?;
-            room.send_with(&event_type, content, options).await
+            room.engine.send_to(&room.sdk, &event_type, content, options).await
         })
     }
 }
@@ -150,7 +154,7 @@ impl<'a> IntoFuture for SendRawMessageLikeEvent<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { room, event_type, content, options } = self;
-        Box::pin(async move { room.send_with(event_type, content, options).await })
+        Box::pin(async move { room.engine.send_to(&room.sdk, event_type, content, options).await })
     }
 }
 
