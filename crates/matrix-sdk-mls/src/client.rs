@@ -2,15 +2,16 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use matrix_sdk::config::SyncSettings;
+use matrix_sdk::{config::SyncSettings, deserialized_responses::TimelineEvent};
 use matrix_sdk_crypto_mls::{MlsMachine, Notice, dmls::ALGORITHM, make_mls_room};
 use ruma::{
-    OwnedServerName, RoomId, RoomOrAliasId, UserId, api::client::room::create_room,
+    EventId, OwnedServerName, RoomId, RoomOrAliasId, UserId, api::client::room::create_room,
     events::AnyInitialStateEvent, serde::Raw,
 };
 use tokio::sync::broadcast;
 
 use crate::{
+    bridge,
     builder::{ClientBuilder, NewRooms},
     engine::Owner,
     error::Error,
@@ -46,6 +47,38 @@ impl Client {
     /// not taken out in time the oldest are lost, after 1,024.
     pub fn subscribe_to_mls_notices(&self) -> broadcast::Receiver<Notice> {
         self.engine.subscribe()
+    }
+
+    /// The event that a push notification is about, from its room and event ID alone: fetched, and
+    /// decrypted if it is a message of an MLS room. If the epoch is not known yet, its commits are
+    /// fetched first.
+    ///
+    /// For a second process, such as a notification extension: make a client there on the same
+    /// directory, with another holder in `cross_process_store_config`, and restore the session.
+    /// Nothing is synced. In a room that this device was added to a moment ago the Welcome may still
+    /// wait for the application's next sync; then the event cannot be read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decryption`] with the reason why it cannot be read, [`Error::NotJoined`] if the room
+    /// is not known, or when the server or a store fails.
+    pub async fn notification_event(
+        &self,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> Result<TimelineEvent, Error> {
+        let unknown = || Error::NotJoined(room_id.to_owned());
+        let room = self.get_room(room_id).ok_or_else(unknown)?;
+        let mut event = room.event(event_id, None).await?;
+        if is_undecrypted(&event) {
+            // The machine knows what is missing since it has tried.
+            Box::pin(self.engine.pump()).await?;
+            event = room.event(event_id, None).await?;
+        }
+        if is_undecrypted(&event) {
+            room.decrypt_mls_event(event.raw()).await?;
+        }
+        Ok(event)
     }
 
     /// As the SDK's, and what the sync has brought has reached the MLS machine when this returns.
@@ -177,6 +210,11 @@ impl Client {
     fn all(&self, rooms: Vec<matrix_sdk::Room>) -> Vec<Room> {
         rooms.into_iter().map(|room| self.room(room)).collect()
     }
+}
+
+/// Whether it is a message of an MLS room that could not be read.
+fn is_undecrypted(event: &TimelineEvent) -> bool {
+    event.encryption_info().is_none() && bridge::is_message(event.raw())
 }
 
 /// The algorithm that an initial state event turns on; empty if it names none.

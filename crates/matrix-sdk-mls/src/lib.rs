@@ -17,5 +17,5 @@ pub use crate::{
     client::Client,
     error::{BuildError, Error},
     queue::{LocalEcho, RoomSendQueue, RoomSendQueueUpdate, SendHandle},
-    room::{Room, SendMessageLikeEvent, SendRawMessageLikeEvent},
+    room::{Room, RoomDevice, SendAttachment, SendMessageLikeEvent, SendRawMessageLikeEvent},
 };

@@ -1,5 +1,7 @@
 //! Rooms.
 
+mod attachment;
+mod devices;
 mod read;
 mod send;
 
@@ -15,6 +17,7 @@ use serde_json::{Value, json, value::to_raw_value};
 
 pub(crate) use self::send::Options;
 pub use self::send::{SendMessageLikeEvent, SendRawMessageLikeEvent};
+pub use self::{attachment::SendAttachment, devices::RoomDevice};
 use crate::{builder::NewRooms, client::Client, engine::Owner, error::Error, queue::RoomSendQueue};
 
 /// A `matrix_sdk::Room` that may be an MLS room.

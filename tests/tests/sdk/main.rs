@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod lies;
+mod more;
 mod proxy;
 mod queue;
 mod support;

@@ -20,7 +20,7 @@ use serde_json::value::to_raw_value;
 use super::Room;
 use crate::{encryption_info, engine::Engine, error::Error};
 
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Room {
     /// As the SDK's. In an MLS room the event is encrypted with MLS, reactions too; relations stay in
