@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 use crate::{
     bridge,
     builder::{ClientBuilder, NewRooms},
-    engine::Owner,
+    engine::{MlsMessage, Owner},
     error::Error,
     room::Room,
 };
@@ -47,6 +47,14 @@ impl Client {
     /// not taken out in time the oldest are lost, after 1,024.
     pub fn subscribe_to_mls_notices(&self) -> broadcast::Receiver<Notice> {
         self.engine.subscribe()
+    }
+
+    /// The messages of MLS rooms that come with syncs, decrypted or with the reason why not, from now
+    /// on, in the order of each room. For applications without timelines, such as bots: the SDK's
+    /// event handlers get these messages encrypted. What a limited sync leaves out is not in it. Of
+    /// those that are not taken out in time the oldest are lost, after 1,024.
+    pub fn subscribe_to_mls_messages(&self) -> broadcast::Receiver<MlsMessage> {
+        self.engine.subscribe_to_messages()
     }
 
     /// The event that a push notification is about, from its room and event ID alone: fetched, and

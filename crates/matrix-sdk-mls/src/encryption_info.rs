@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use matrix_sdk::deserialized_responses::{
-    AlgorithmInfo, DeviceLinkProblem, EncryptionInfo, VerificationLevel, VerificationState,
+    AlgorithmInfo, DecryptedRoomEvent, DeviceLinkProblem, EncryptionInfo, VerificationLevel,
+    VerificationState,
 };
 use matrix_sdk_crypto::OlmMachine;
 use matrix_sdk_crypto_mls::{MlsEncryptionInfo, Verdict};
@@ -14,10 +15,7 @@ use vodozemac::Ed25519PublicKey;
 use crate::error::Error;
 
 /// Of a message that was decrypted.
-pub(crate) async fn of(
-    olm: &OlmMachine,
-    info: &MlsEncryptionInfo,
-) -> Result<Arc<EncryptionInfo>, Error> {
+async fn of(olm: &OlmMachine, info: &MlsEncryptionInfo) -> Result<Arc<EncryptionInfo>, Error> {
     let sender = &info.sender;
     let malformed = |reason: &str| Error::Bridge(reason.to_owned());
     let user_id = <&UserId>::try_from(sender.user_id.as_str())
@@ -37,6 +35,16 @@ pub(crate) async fn of(
         ),
         verification_state: verification_state(info.verdict),
     }))
+}
+
+/// A message that was decrypted, as one of the SDK's.
+pub(crate) async fn event(
+    olm: &OlmMachine,
+    decrypted: matrix_sdk_crypto_mls::DecryptedRoomEvent,
+) -> Result<DecryptedRoomEvent, Error> {
+    let encryption_info = of(olm, &decrypted.encryption_info).await?;
+    let event = decrypted.event;
+    Ok(DecryptedRoomEvent { event, encryption_info, unsigned_encryption_info: None })
 }
 
 /// Of what this device sends.

@@ -3,6 +3,7 @@
 mod answers;
 mod keys;
 mod latch;
+mod messages;
 mod notices;
 mod owner;
 mod pump;
@@ -27,11 +28,12 @@ use tokio::{
     task::AbortHandle,
 };
 
+pub use self::messages::MlsMessage;
 pub(crate) use self::owner::Owner;
 use self::{router::Flush, state::Completeness};
 use crate::{bridge::Bridge, builder::NewRooms, error::Error, queue::Queues};
 
-/// This many notices wait for each of those who listen; the oldest go first.
+/// This many notices, and messages, wait for each of those who listen; the oldest go first.
 const NOTICES: usize = 1024;
 
 pub(crate) struct Engine {
@@ -52,6 +54,7 @@ pub(crate) struct Engine {
     /// Counts what may have made a room ready.
     progress: watch::Sender<u64>,
     notices: broadcast::Sender<Notice>,
+    messages: broadcast::Sender<MlsMessage>,
     keys: StdMutex<keys::Counts>,
     flushes: mpsc::UnboundedSender<Flush>,
     pub(crate) queues: Queues,
@@ -86,6 +89,7 @@ impl Engine {
             wake: Arc::default(),
             progress: watch::Sender::default(),
             notices: broadcast::Sender::new(NOTICES),
+            messages: broadcast::Sender::new(NOTICES),
             keys: StdMutex::default(),
             flushes,
             queues: Queues::default(),
@@ -124,17 +128,9 @@ impl Engine {
             .store(Arc::clone(&self.store))
             .room_settings(self.settings.clone());
         let machine = Box::pin(builder.build()).await?;
-        let is_first = slot.replace(machine.clone()).is_none();
+        *slot = Some(machine.clone());
         lock(&self.keys).ask_again();
         self.wake.notify_one();
-        if is_first {
-            let engine = self.weak();
-            self.spawn(async move {
-                if let Some(engine) = engine.upgrade() {
-                    engine.resume_queues().await;
-                }
-            });
-        }
         Ok(machine)
     }
 

@@ -11,7 +11,7 @@ use matrix_sdk::ruma::events::{
 use matrix_sdk_crypto_mls::{DecryptionError, dmls::ALGORITHM};
 use matrix_sdk_mls::{Error, NewRooms};
 
-use crate::support::{App, builder, homeserver, invite, on_server};
+use crate::support::{App, builder, content, homeserver, invite, on_server};
 
 #[tokio::test]
 async fn two_applications_talk_in_a_room_that_one_has_made() {
@@ -141,4 +141,32 @@ async fn members_come_and_go() {
     bob.sync_once().await;
     let error = his.send(RoomMessageEventContent::text_plain("still here?")).await.unwrap_err();
     assert!(matches!(Error::of(&error), Some(Error::NotJoined(_))), "{error}");
+}
+
+#[tokio::test]
+async fn an_application_without_a_timeline_hears_every_message_once() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let mut heard = bob.client.subscribe_to_mls_messages();
+    let room = alice.mls_room(&[&bob]).await;
+    let mut sent = Vec::new();
+    for words in ["one", "two", "three"] {
+        let content = RoomMessageEventContent::text_plain(words);
+        sent.push((room.send(content).await.unwrap().response.event_id, words.to_owned()));
+    }
+    let mut messages = Vec::new();
+    bob.sync_until("three messages", async || {
+        while let Ok(message) = heard.try_recv() {
+            assert_eq!(message.room_id, room.room_id());
+            // One whose epoch is not known yet comes again.
+            if let Ok(event) = message.result {
+                let content = content(&event.event).unwrap();
+                messages.push((message.event_id, content["body"].as_str().unwrap().to_owned()));
+            }
+        }
+        messages.len() >= 3
+    })
+    .await;
+    assert_eq!(messages, sent);
 }

@@ -5,6 +5,7 @@ use matrix_sdk_base::deserialized_responses::RawAnySyncOrStrippedState;
 use matrix_sdk_crypto_mls::dmls::ALGORITHM;
 use ruma::{RoomId, api::client::state::get_state_event_for_key, events::StateEventType};
 use serde_json::{Value, value::RawValue};
+use tracing::warn;
 
 use super::{Engine, lock};
 use crate::error::Error;
@@ -52,10 +53,29 @@ impl Engine {
     /// The same, asking the machine.
     pub(super) async fn look_at_latch(&self, room_id: &RoomId) -> Result<bool, Error> {
         let latched = Box::pin(self.machine().await?.is_mls_room(room_id)).await?;
-        if latched {
-            lock(&self.latches).insert(room_id.to_owned(), true);
+        if latched && lock(&self.latches).insert(room_id.to_owned(), true) != Some(true) {
+            self.guard_send_queue(room_id);
         }
         Ok(latched)
+    }
+
+    /// Looks at all rooms, once after the start.
+    pub(super) async fn look_at_all_latches(&self) {
+        for room in self.sdk.joined_rooms() {
+            if let Err(error) = self.is_latched(room.room_id()).await {
+                warn!(room_id = %room.room_id(), "Is it an MLS room? {error}");
+            }
+        }
+    }
+
+    /// Turns the SDK's send queue off if the room's state names another algorithm now: it would send
+    /// with that. With ours it refuses.
+    pub(super) fn guard_send_queue(&self, room_id: &RoomId) {
+        let Some(room) = self.sdk.get_room(room_id) else { return };
+        let algorithm = room.encryption_settings().and_then(|settings| settings.algorithm);
+        if algorithm.is_some_and(|algorithm| algorithm.as_ref() != ALGORITHM) {
+            room.send_queue().set_enabled(false);
+        }
     }
 
     /// Whether the room's creation event names MLS (MSC4245), which the SDK does not look at.

@@ -21,6 +21,7 @@ impl Engine {
                 | Notice::NotReadable { room_id, event_id, event } => {
                     self.bridge.forget(room_id, event_id);
                     self.bridge_late(room_id, event_id, event).await;
+                    self.tell_of(room_id, std::slice::from_ref(event)).await;
                 }
                 Notice::DowngradeAttempt { room_id, .. } => {
                     warn!(%room_id, "Somebody tried to turn MLS off");

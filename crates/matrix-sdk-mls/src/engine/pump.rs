@@ -26,10 +26,16 @@ const REST: Duration = Duration::from_secs(600);
 /// Sends what the machine wants sent, whenever something has come and at the machine's deadlines.
 pub(super) async fn run(engine: Weak<Engine>) {
     let mut pause = PAUSE;
+    let mut has_session = false;
     let Some(wake) = engine.upgrade().map(|engine| Arc::clone(&engine.wake)) else { return };
     loop {
         let rest = {
             let Some(engine) = engine.upgrade() else { return };
+            if !has_session && engine.machine().await.is_ok() {
+                has_session = true;
+                Box::pin(engine.look_at_all_latches()).await;
+                engine.resume_queues().await;
+            }
             match Box::pin(engine.tend()).await {
                 Ok(rest) => {
                     pause = PAUSE;

@@ -161,6 +161,7 @@ impl Engine {
         }
         take(machine, room_id, &update.state, &timeline).await?;
         self.look_at_latch(room_id).await?;
+        self.tell_of(room_id, &timeline).await;
         let (State::Before(state) | State::After(state)) = &update.state;
         let mut completeness = lock(&self.completeness);
         // The state before a timeline can be wrong about members (protocol §5).

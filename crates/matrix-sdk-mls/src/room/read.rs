@@ -92,12 +92,7 @@ impl Room {
     ) -> Result<DecryptedRoomEvent, Error> {
         let machine = self.engine.machine().await?;
         let decrypted = Box::pin(machine.decrypt_room_event(event, self.sdk.room_id())).await?;
-        let info = encryption_info::of(machine.olm_machine(), &decrypted.encryption_info).await?;
-        Ok(DecryptedRoomEvent {
-            event: decrypted.event,
-            encryption_info: info,
-            unsigned_encryption_info: None,
-        })
+        encryption_info::event(machine.olm_machine(), decrypted).await
     }
 
     /// An event that has come from the server, decrypted if it is a message.
