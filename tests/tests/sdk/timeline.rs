@@ -97,8 +97,8 @@ async fn edits_reactions_replies_and_threads_are_shown_as_in_other_rooms() {
     let room = alice.mls_room(&[&bob]).await;
     let his = timeline(&bob, &room).await;
 
-    let root = say(&room, "helo").await;
-    shows(&bob, &his, &root, says("helo")).await;
+    let root = say(&room, "hi").await;
+    shows(&bob, &his, &root, says("hi")).await;
     let edit = text("hello").make_replacement(ReplacementMetadata::new(root.clone(), None));
     let edit = room.send(edit).await.unwrap().response.event_id;
     let item = shows(&bob, &his, &root, says("hello")).await;
