@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Rounds of requests without a wait in between: key queries, claims, commits.
 const ROUNDS: usize = 20;
 
+/// How often a room that was ready may turn out not to be before a message is given up.
+const ATTEMPTS: usize = 20;
+
 impl Engine {
     /// Gets the room ready to be sent to.
     pub(crate) async fn get_ready(&self, room_id: &RoomId) -> Result<Readiness, Error> {
@@ -55,7 +58,7 @@ impl Engine {
         event_type: &str,
         content: &Raw<AnyMessageLikeEventContent>,
     ) -> Result<RawEncryptionResult, Error> {
-        loop {
+        for _ in 0..ATTEMPTS {
             self.get_ready(room_id).await?;
             let machine = self.machine().await?;
             match Box::pin(machine.encrypt_room_event_raw(room_id, event_type, content)).await {
@@ -64,6 +67,7 @@ impl Engine {
                 encrypted => return Ok(encrypted?),
             }
         }
+        Err(Error::NeverReady(room_id.to_owned()))
     }
 
     /// Encrypts an event and sends it.
