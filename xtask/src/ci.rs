@@ -12,7 +12,12 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::{
-    cargo::Workspace, demo, homeserver::ServerArgs, process, progress::seconds, test, tool,
+    cargo::{Package, Workspace},
+    demo,
+    homeserver::ServerArgs,
+    process,
+    progress::seconds,
+    test, tool,
 };
 
 /// How many runs of the simulator there are: each scenario has one.
@@ -44,7 +49,7 @@ enum Step {
     Docs,
     /// Dependencies come from where they may, under licences that we accept
     Deny,
-    /// Every crate compiles with each of its features alone
+    /// Every crate and every example compiles with each of its features alone
     Features,
     /// The tests that need no homeserver pass
     Unit,
@@ -162,8 +167,9 @@ impl Step {
 /// Clippy rather than a plain check, because with `-D warnings` as its own argument it finds what
 /// only one combination leaves unused, and the dependencies need no second build for it.
 fn check_features(workspace: &Workspace) -> Result<()> {
-    let crates = workspace.root.join("crates");
-    for package in workspace.packages.iter().filter(|package| package.is_in(&crates)) {
+    let (crates, examples) = (workspace.root.join("crates"), workspace.root.join("examples"));
+    let is_checked = |package: &&Package| package.is_in(&crates) || package.is_in(&examples);
+    for package in workspace.packages.iter().filter(is_checked) {
         for combination in features::combinations(package) {
             let mut check = workspace.cargo();
             check.args(["clippy", "--package", &package.name]).args(combination);

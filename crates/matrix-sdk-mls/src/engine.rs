@@ -1,0 +1,166 @@
+//! What the clients and rooms of one session share: the machine, and the tasks that feed it.
+
+mod answers;
+mod keys;
+mod latch;
+mod messages;
+mod notices;
+mod owner;
+mod pump;
+mod ready;
+mod router;
+mod state;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    ptr,
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, Weak},
+};
+
+use matrix_sdk_base::BaseClient;
+use matrix_sdk_crypto::OlmMachine;
+use matrix_sdk_crypto_mls::{MlsMachine, Notice, RoomSettings, store::MlsStore};
+use ruma::OwnedRoomId;
+use tokio::{
+    sync::{Mutex, Notify, broadcast, mpsc, watch},
+    task::AbortHandle,
+};
+
+pub use self::messages::MlsMessage;
+pub(crate) use self::owner::Owner;
+use self::{router::Flush, state::Completeness};
+use crate::{bridge::Bridge, builder::NewRooms, error::Error, queue::Queues};
+
+/// This many notices, and messages, wait for each of those who listen; the oldest go first.
+const NOTICES: usize = 1024;
+
+pub(crate) struct Engine {
+    pub(crate) sdk: matrix_sdk::Client,
+    pub(crate) new_rooms: NewRooms,
+    pub(crate) bridge: Bridge,
+    base: BaseClient,
+    store: Arc<dyn MlsStore>,
+    settings: RoomSettings,
+    machine: Mutex<Option<MlsMachine>>,
+    /// Whether rooms are MLS rooms, as far as somebody has asked.
+    latches: StdMutex<BTreeMap<OwnedRoomId, bool>>,
+    completeness: StdMutex<Completeness>,
+    /// Held by whoever sends the machine's requests.
+    pump: Mutex<()>,
+    /// Wakes the pump's task.
+    wake: Arc<Notify>,
+    /// Counts what may have made a room ready.
+    progress: watch::Sender<u64>,
+    notices: broadcast::Sender<Notice>,
+    messages: broadcast::Sender<MlsMessage>,
+    keys: StdMutex<keys::Counts>,
+    flushes: mpsc::UnboundedSender<Flush>,
+    pub(crate) queues: Queues,
+    tasks: StdMutex<Vec<AbortHandle>>,
+    /// For the tasks.
+    itself: Weak<Self>,
+}
+
+impl Engine {
+    /// An engine, and its tasks. They rest until there is a session.
+    pub(crate) fn start(
+        sdk: matrix_sdk::Client,
+        base: BaseClient,
+        store: Arc<dyn MlsStore>,
+        settings: RoomSettings,
+        new_rooms: NewRooms,
+    ) -> Arc<Owner> {
+        let (flushes, flush_requests) = mpsc::unbounded_channel();
+        // Before anybody can sync, so that nothing is missed.
+        let inputs = router::Inputs::of(&sdk, flush_requests);
+        let engine = Arc::new_cyclic(|itself| Self {
+            sdk,
+            new_rooms,
+            bridge: Bridge::default(),
+            base,
+            store,
+            settings,
+            machine: Mutex::default(),
+            latches: StdMutex::default(),
+            completeness: StdMutex::default(),
+            pump: Mutex::default(),
+            wake: Arc::default(),
+            progress: watch::Sender::default(),
+            notices: broadcast::Sender::new(NOTICES),
+            messages: broadcast::Sender::new(NOTICES),
+            keys: StdMutex::default(),
+            flushes,
+            queues: Queues::default(),
+            tasks: StdMutex::default(),
+            itself: Weak::clone(itself),
+        });
+        let weak = &engine.itself;
+        router::listen(&engine.sdk, Weak::clone(weak));
+        engine.spawn(router::run(Weak::clone(weak), inputs));
+        engine.spawn(pump::run(Weak::clone(weak)));
+        Arc::new(Owner { engine })
+    }
+
+    /// Runs a task until the last client and the last room are gone.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.tasks).push(tokio::spawn(task).abort_handle());
+    }
+
+    /// For a task.
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.itself)
+    }
+
+    /// The machine beside the SDK's OlmMachine, as that is now.
+    pub(crate) async fn machine(&self) -> Result<MlsMachine, Error> {
+        let olm = self.olm().await?;
+        let mut slot = self.machine.lock().await;
+        if let Some(machine) = &*slot {
+            // The SDK has made another one when its crypto store was changed by another process.
+            if ptr::eq(machine.olm_machine().store(), olm.store()) {
+                return Ok(machine.clone());
+            }
+            machine.take_notices().into_iter().for_each(|notice| self.publish(notice));
+        }
+        let builder = MlsMachine::builder(olm)
+            .store(Arc::clone(&self.store))
+            .room_settings(self.settings.clone());
+        let machine = Box::pin(builder.build()).await?;
+        *slot = Some(machine.clone());
+        lock(&self.keys).ask_again();
+        self.wake.notify_one();
+        Ok(machine)
+    }
+
+    /// The SDK's OlmMachine.
+    pub(crate) async fn olm(&self) -> Result<OlmMachine, Error> {
+        self.base.olm_machine().await.clone().ok_or(Error::NotLoggedIn)
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
+    fn publish(&self, notice: Notice) {
+        // Nobody need listen.
+        self.notices.send(notice).ok();
+    }
+
+    /// Something has changed that a room may wait for.
+    fn note_progress(&self) {
+        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("user_id", &self.sdk.user_id()).finish_non_exhaustive()
+    }
+}
+
+/// What is behind these locks is never left half-changed, so a panic elsewhere does no harm.
+pub(crate) fn lock<T>(mutex: &StdMutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,65 @@
+//! Messages of MLS rooms for applications that do not look at the event cache: the SDK's event
+//! handlers get them as they came.
+
+use std::sync::Arc;
+
+use matrix_sdk::deserialized_responses::DecryptedRoomEvent;
+use matrix_sdk_crypto_mls::DecryptionError;
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, events::AnySyncTimelineEvent, serde::Raw};
+use tokio::sync::broadcast;
+use tracing::warn;
+
+use super::Engine;
+use crate::{bridge, encryption_info, error::Error};
+
+/// A message of an MLS room that has come with a sync, or has become readable.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MlsMessage {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// What it says, or why it cannot be read. After [`DecryptionError::UnknownEpoch`] it comes once
+    /// more when that has been settled.
+    pub result: Result<DecryptedRoomEvent, Arc<DecryptionError>>,
+}
+
+impl Engine {
+    pub(crate) fn subscribe_to_messages(&self) -> broadcast::Receiver<MlsMessage> {
+        self.messages.subscribe()
+    }
+
+    /// Tells of those that are messages, if somebody listens.
+    pub(super) async fn tell_of(&self, room_id: &RoomId, timeline: &[Raw<AnySyncTimelineEvent>]) {
+        if self.messages.receiver_count() == 0 {
+            return;
+        }
+        for event in timeline.iter().filter(|event| bridge::is_message(event)) {
+            if let Ok(Some(event_id)) = event.get_field::<OwnedEventId>("event_id")
+                && let Err(error) = Box::pin(self.tell_of_one(room_id, &event_id, event)).await
+            {
+                warn!(%room_id, %event_id, "A message could not be decrypted: {error}");
+            }
+        }
+    }
+
+    async fn tell_of_one(
+        &self,
+        room_id: &RoomId,
+        event_id: &EventId,
+        event: &Raw<AnySyncTimelineEvent>,
+    ) -> Result<(), Error> {
+        let machine = self.machine().await?;
+        let result = match Box::pin(machine.decrypt_room_event(event, room_id)).await {
+            Ok(event) => Ok(encryption_info::event(machine.olm_machine(), event).await?),
+            // Says nothing about the event.
+            Err(DecryptionError::Machine(error)) => return Err(error.into()),
+            Err(reason) => Err(Arc::new(reason)),
+        };
+        let (room_id, event_id) = (room_id.to_owned(), event_id.to_owned());
+        // Whoever listened may have gone.
+        self.messages.send(MlsMessage { room_id, event_id, result }).ok();
+        Ok(())
+    }
+}

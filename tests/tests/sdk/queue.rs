@@ -1,0 +1,165 @@
+//! The send queue.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use matrix_mls_tests::Account;
+use matrix_sdk::{
+    room::MessagesOptions,
+    ruma::{
+        OwnedEventId, OwnedTransactionId, events::room::message::RoomMessageEventContent, uint,
+    },
+};
+use matrix_sdk_mls::{LocalEcho, Room, RoomSendQueueUpdate};
+use tokio::sync::broadcast::Receiver;
+
+use crate::{
+    proxy::{Exchange, Liar},
+    support::{App, body, homeserver, on_disk},
+};
+
+fn text(text: &str) -> RoomMessageEventContent {
+    RoomMessageEventContent::text_plain(text)
+}
+
+fn words(echo: &LocalEcho) -> String {
+    echo.content.get_field("body").unwrap().unwrap()
+}
+
+/// While this is set, what is sent arrives, but the answer is lost.
+fn unreachable(liar: &Liar) -> Arc<AtomicBool> {
+    let unreachable = Arc::new(AtomicBool::new(false));
+    liar.lie({
+        let unreachable = Arc::clone(&unreachable);
+        move |it: &mut Exchange| {
+            if it.is("PUT", "/send/") && unreachable.load(Ordering::SeqCst) {
+                it.status = 503;
+            }
+        }
+    });
+    unreachable
+}
+
+/// The next event that was sent.
+async fn sent(updates: &mut Receiver<RoomSendQueueUpdate>) -> (OwnedTransactionId, OwnedEventId) {
+    loop {
+        if let RoomSendQueueUpdate::SentEvent { transaction_id, event_id } =
+            updates.recv().await.unwrap()
+        {
+            return (transaction_id, event_id);
+        }
+    }
+}
+
+/// Waits until an event could not be sent; whether the queue tries again.
+async fn failed(updates: &mut Receiver<RoomSendQueueUpdate>) -> (OwnedTransactionId, bool) {
+    loop {
+        if let RoomSendQueueUpdate::SendError { transaction_id, is_recoverable, .. } =
+            updates.recv().await.unwrap()
+        {
+            return (transaction_id, is_recoverable);
+        }
+    }
+}
+
+/// The texts in the room, oldest first.
+async fn texts(room: &Room) -> Vec<String> {
+    let mut options = MessagesOptions::backward();
+    options.limit = uint!(100);
+    let messages = room.messages(options).await.unwrap();
+    messages.chunk.iter().rev().filter_map(body).collect()
+}
+
+/// Alice, behind a server that can be unreachable, with a room that is ready.
+async fn alice_and_room() -> (App, App, Room, Liar, tempfile::TempDir) {
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let liar = Liar::before(&http.base_url).await;
+    let (account, _) = Account::register(&http, "alice").await.unwrap();
+    let alice = App::first_login(account, on_disk(&liar.url, folder.path())).await;
+    let bob = App::register(&http, "bob").await;
+    let room = alice.mls_room(&[&bob]).await;
+    room.send(text("first")).await.unwrap();
+    (alice, bob, room, liar, folder)
+}
+
+#[tokio::test]
+async fn events_are_sent_once_and_in_order_when_the_server_can_be_reached_again() {
+    let (_alice, bob, room, liar, _folder) = alice_and_room().await;
+    let unreachable = unreachable(&liar);
+    unreachable.store(true, Ordering::SeqCst);
+    let queue = room.mls_send_queue();
+    let (echoes, mut updates) = queue.subscribe().await.unwrap();
+    assert!(echoes.is_empty());
+
+    let one = queue.send(text("one")).await.unwrap();
+    let two = queue.send(text("two")).await.unwrap();
+    let three = queue.send(text("three")).await.unwrap();
+    assert_eq!(failed(&mut updates).await, (one.transaction_id().to_owned(), true));
+    let (echoes, _) = queue.subscribe().await.unwrap();
+    assert_eq!(echoes.iter().map(words).collect::<Vec<_>>(), ["one", "two", "three"]);
+
+    // What has not been tried can be taken back.
+    assert!(two.abort().await.unwrap());
+    unreachable.store(false, Ordering::SeqCst);
+    queue.set_enabled(true);
+    let (first, event_id) = sent(&mut updates).await;
+    assert_eq!(first, one.transaction_id());
+    let (second, last) = sent(&mut updates).await;
+    assert_eq!(second, three.transaction_id());
+    assert!(!three.abort().await.unwrap());
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "one");
+    assert_eq!(bob.reads(room.room_id(), &last).await, "three");
+    assert_eq!(texts(&room).await, ["first", "one", "three"]);
+}
+
+#[tokio::test]
+async fn what_waits_survives_a_restart() {
+    let (alice, bob, room, liar, folder) = alice_and_room().await;
+    let unreachable = unreachable(&liar);
+    unreachable.store(true, Ordering::SeqCst);
+    let queue = room.mls_send_queue();
+    let (_, mut updates) = queue.subscribe().await.unwrap();
+    queue.send(text("one")).await.unwrap();
+    queue.send(text("two")).await.unwrap();
+    failed(&mut updates).await;
+    let room_id = room.room_id().to_owned();
+    drop((queue, room));
+    let (account, session) = alice.close().await;
+
+    unreachable.store(false, Ordering::SeqCst);
+    let alice = App::reopen(account, session, on_disk(&liar.url, folder.path())).await;
+    // Whatever uses MLS first; here it is a sync.
+    let room = alice.room(&room_id);
+    alice.sync_once().await;
+    bob.sync_until("both messages", async || texts(&bob.room(&room_id)).await.len() == 3).await;
+    assert_eq!(texts(&bob.room(&room_id)).await, ["first", "one", "two"]);
+    alice
+        .sync_until("the empty queue", async || {
+            room.mls_send_queue().subscribe().await.unwrap().0.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn what_can_never_be_sent_holds_nobody_up() {
+    let (_alice, bob, room, _liar, _folder) = alice_and_room().await;
+    let queue = room.mls_send_queue();
+    let (_, mut updates) = queue.subscribe().await.unwrap();
+    let large = queue.send(text(&"x".repeat(50_000))).await.unwrap();
+    let small = queue.send(text("small")).await.unwrap();
+    assert_eq!(failed(&mut updates).await, (large.transaction_id().to_owned(), false));
+    let (transaction_id, event_id) = sent(&mut updates).await;
+    assert_eq!(transaction_id, small.transaction_id());
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "small");
+    let (echoes, _) = queue.subscribe().await.unwrap();
+    assert!(echoes.len() == 1 && echoes[0].wedged.is_some());
+
+    // Again, in vain, and then not any more.
+    large.unwedge().await.unwrap();
+    assert_eq!(failed(&mut updates).await, (large.transaction_id().to_owned(), false));
+    assert!(large.abort().await.unwrap());
+    assert!(queue.subscribe().await.unwrap().0.is_empty());
+}
