@@ -23,6 +23,10 @@ const FIRST: u64 = 10 * SECOND;
 /// The same where an objection may help (protocol §5), and where nobody has added us yet.
 const PATIENCE: u64 = 5 * MINUTE;
 
+/// How long an objection is waited for if there is something to send: everybody has had its turn by then,
+/// but in very large rooms.
+const PATIENCE_TO_SEND: u64 = 2 * MINUTE;
+
 /// How long after a try the next one comes when there is something to send, and when not.
 const PAUSE_TO_SEND: u64 = MINUTE;
 const PAUSE: u64 = 5 * MINUTE;
@@ -197,7 +201,8 @@ impl MlsMachine {
         }
         if behind.tries == 0 {
             return if outside.may_object {
-                since.saturating_add(PATIENCE)
+                let patience = if behind.wants_to_send { PATIENCE_TO_SEND } else { PATIENCE };
+                since.saturating_add(patience)
             } else {
                 since.saturating_add(FIRST).max(behind.not_before)
             };
