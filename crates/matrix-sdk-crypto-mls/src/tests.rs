@@ -35,6 +35,17 @@ use crate::{
     testing::{RequestKind, SimDevice, SimServer},
 };
 
+/// A device of a user who is invited, joins, and is added with a message.
+async fn joins(server: &SimServer, by: &SimDevice, name: &str) -> SimDevice {
+    let device = server.device(name, "DEVICE").logs_in().await;
+    by.invites(&device);
+    let device = device.joins(by).await;
+    by.syncs().await;
+    by.says("welcome").await;
+    device.syncs().await;
+    device
+}
+
 /// A server and Alice's and Bob's devices in one room, in which both have talked.
 async fn alice_and_bob() -> (SimServer, SimDevice, SimDevice) {
     let server = SimServer::new(1);

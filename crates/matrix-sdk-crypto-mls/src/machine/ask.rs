@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use matrix_dmls::{
-    ALGORITHM, Device, KeyPackageRef, NodeId, OwnKeyPackage, Roster, new_key_package,
-};
+use matrix_dmls::{ALGORITHM, Device, KeyPackageRef, NodeId, OwnKeyPackage, new_key_package};
 use ruma::{TransactionId, UserId};
 use sha2::{Digest, Sha256};
 
@@ -33,14 +31,10 @@ impl MlsMachine {
     /// Whom a device asks that is outside the tip: first who has made the tip, then who has made the
     /// epochs above it (they are on this branch, which others may not be), each user once, then
     /// the others in the tip by SHA-256(node ID ‖ identity). All who are behind the same tip
-    /// ask the same ones.
-    fn whom_to_ask(
-        &self,
-        room: &Room,
-        tip: NodeId,
-        roster: &Roster,
-        asker: &Device,
-    ) -> Vec<Device> {
+    /// ask the same ones. None if the tip, or who is in it, is not known.
+    fn whom_to_ask(&self, room: &Room, tip: Option<NodeId>, asker: &Device) -> Option<Vec<Device>> {
+        let tip = tip?;
+        let roster = room.group.roster(&tip)?;
         let graph = room.group.graph();
         let may_be_asked = |device: &Device| {
             device != asker
@@ -65,7 +59,7 @@ impl MlsMachine {
         others.sort_unstable();
         asked.extend(others.into_iter().map(|(_, device)| device.clone()));
         asked.truncate(MAX_ASKED);
-        asked
+        Some(asked)
     }
 
     /// Which place we have among those whom a device asks; none if we cannot tell that it asks us.
@@ -77,17 +71,16 @@ impl MlsMachine {
     ) -> Result<Option<usize>, MlsError> {
         let own = self.inner.local.device();
         let place = |asked: &[Device]| asked.iter().position(|device| device == own);
-        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
-        if let Some((tip, roster)) = roster {
-            return Ok(place(&self.whom_to_ask(room, tip, &roster, asker)));
+        if let Some(asked) = self.whom_to_ask(room, tip, asker) {
+            return Ok(place(&asked));
         }
         // Which of its requests this is we cannot tell, but they go to so many at a time.
         let order = self.blind_order(room, asker).await?;
         Ok(place(&order).map(|place| place % MAX_ASKED))
     }
 
-    /// The same where no tip is known: of all devices of those who have joined, by SHA-256(room ID ‖
-    /// user ID ‖ device ID), but first two of the user's who has named the group.
+    /// In which order devices are asked where no tip is known: all devices of those who have joined, by
+    /// SHA-256(room ID ‖ user ID ‖ device ID), but first two of the user's who has named the group.
     async fn blind_order(&self, room: &Room, asker: &Device) -> Result<Vec<Device>, MlsError> {
         let founder = room.view.group.as_ref().map(|(sender, _)| sender.as_str());
         let mut devices = BTreeSet::new();
@@ -122,9 +115,8 @@ impl MlsMachine {
         mut behind: Behind,
     ) -> Result<bool, MlsError> {
         let own = self.inner.local.device();
-        let roster = tip.and_then(|tip| Some((tip, room.group.roster(&tip)?)));
-        let asked = match roster {
-            Some((tip, roster)) => self.whom_to_ask(room, tip, &roster, own),
+        let asked = match self.whom_to_ask(room, tip, own) {
+            Some(asked) => asked,
             None => {
                 // Nothing says who is in the group, so each further request goes to the next ones.
                 let order = self.blind_order(room, own).await?;

@@ -115,9 +115,7 @@ impl MlsMachine {
         };
         let heads: Vec<_> =
             response.chunk.iter().take(MAX_PAGE_EVENTS).filter_map(read_commit).collect();
-        for head in &heads {
-            self.has_come_of(&room.id, head.sent_at());
-        }
+        self.has_come_of(&room.id, heads.iter().filter_map(EventHead::sent_at).max());
         // The server's clock says how far back we are; the number of pages ends it in any case.
         let is_old =
             heads.last().is_some_and(|head| self.is_older(&room.id, head.sent_at(), WINDOW));

@@ -1,6 +1,8 @@
 //! Events of a room: its state, and commits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod state;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use matrix_dmls::{
     ALGORITHM, CommitMessage, CommitRecord, NodeId, NodeStatus, Received, SeenBecause,
@@ -9,7 +11,7 @@ use ruma::{
     OwnedEventId, OwnedUserId, RoomId,
     events::{
         AnySyncStateEvent, AnySyncTimelineEvent, AnyTimelineEvent, StaticEventContent,
-        room::{history_visibility::HistoryVisibility, member::MembershipState},
+        room::member::MembershipState,
     },
     serde::Raw,
 };
@@ -17,6 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
+use self::state::apply_state;
 use super::{
     MlsMachine, Room,
     again::again,
@@ -26,9 +29,8 @@ use super::{
 use crate::{
     error::MlsError,
     notice::Notice,
-    room::{GroupPower, MlsSince, RoomView},
     store::{Changes, QueuedEvent, StoredCommit},
-    types::events::{CommitEventContent, GroupEventContent},
+    types::events::CommitEventContent,
 };
 
 /// The largest event that is looked at, in bytes (protocol §12); some more than a server lets
@@ -110,18 +112,6 @@ impl EventHead {
     }
 }
 
-/// Fields of state events. Anybody can send anything, so every event is read for its own fields
-/// only, and where several matter, one that is not what it should be does not hide the others.
-#[derive(Deserialize)]
-struct MemberContent {
-    membership: MembershipState,
-}
-
-#[derive(Deserialize)]
-struct VisibilityContent {
-    history_visibility: HistoryVisibility,
-}
-
 #[derive(Deserialize)]
 struct Unsigned {
     #[serde(default)]
@@ -131,65 +121,6 @@ struct Unsigned {
 #[derive(Deserialize)]
 struct RedactionContent {
     redacts: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct EncryptionContent {
-    algorithm: Option<Value>,
-    encryption_algorithm: Option<Value>,
-    /// MSC4245 has no stable name yet.
-    #[serde(rename = "org.matrix.msc4245.encryption_algorithm")]
-    unstable_encryption_algorithm: Option<Value>,
-    room_version: Option<Value>,
-    additional_creators: Option<Value>,
-    rotation_period_ms: Option<Value>,
-    rotation_period_msgs: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct PowerLevelsContent {
-    #[serde(default)]
-    events: BTreeMap<String, Value>,
-    #[serde(default)]
-    users: BTreeMap<String, Value>,
-    state_default: Option<Value>,
-    events_default: Option<Value>,
-    users_default: Option<Value>,
-}
-
-impl PowerLevelsContent {
-    /// Who may send an event type, which needs this level unless it is named.
-    fn apply(&self, power: &mut GroupPower, event_type: &str, default: i64) {
-        let needed = level(self.events.get(event_type)).unwrap_or(default);
-        let users = self
-            .users
-            .iter()
-            .filter(|(_, value)| level(Some(value)).is_some_and(|level| level >= needed))
-            .filter_map(|(user, _)| OwnedUserId::try_from(user.as_str()).ok())
-            .collect();
-        power.everybody = level(self.users_default.as_ref()).unwrap_or(0) >= needed;
-        power.levels = Some((needed, users));
-    }
-}
-
-/// A power level; old rooms have them as strings.
-fn level(value: Option<&Value>) -> Option<i64> {
-    match value? {
-        Value::String(text) => text.trim().parse().ok(),
-        value => value.as_i64(),
-    }
-}
-
-/// From room version 12 on, those who made a room have all power in it.
-fn creators(sender: &OwnedUserId, content: &EncryptionContent) -> BTreeSet<OwnedUserId> {
-    let version = content.room_version.as_ref().and_then(Value::as_str);
-    let version: Option<u32> = version.and_then(|version| version.parse().ok());
-    if version.is_none_or(|version| version < 12) {
-        return BTreeSet::new();
-    }
-    let additional = content.additional_creators.as_ref().and_then(Value::as_array);
-    let additional = additional.into_iter().flatten().filter_map(Value::as_str);
-    additional.filter_map(|user| user.try_into().ok()).chain([sender.clone()]).collect()
 }
 
 impl MlsMachine {
@@ -737,104 +668,6 @@ impl MlsMachine {
 pub(super) fn raw_event(json: String) -> Option<(String, Raw<AnySyncTimelineEvent>)> {
     let head = EventHead::read(&json)?;
     Some((head.event_type, Raw::from_json(RawValue::from_string(json).ok()?)))
-}
-
-/// Takes a state event at the time `now`; gives what the application is to be told.
-fn apply_state(
-    view: &mut RoomView,
-    room_id: &RoomId,
-    head: &EventHead,
-    now: u64,
-) -> Option<Notice> {
-    let state_key = head.state_key.as_ref()?;
-    if head.event_type == "m.room.member" {
-        let user = OwnedUserId::try_from(state_key.as_str()).ok()?;
-        if let Some(MemberContent { membership }) = head.content() {
-            view.members.insert(user, membership);
-        }
-        return None;
-    }
-    if !state_key.is_empty() {
-        return None;
-    }
-    match head.event_type.as_str() {
-        "m.room.create" => {
-            let content = head.content::<EncryptionContent>()?;
-            view.creator = Some(head.sender.clone());
-            view.power.creators = creators(&head.sender, &content);
-            view.commit_power.creators.clone_from(&view.power.creators);
-            let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
-            if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                latch(view, &head.sender);
-            }
-        }
-        "m.room.encryption" => {
-            let content = head.content::<EncryptionContent>()?;
-            if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                latch(view, &head.sender);
-                view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
-                view.rotation_period_msgs = content.rotation_period_msgs.and_then(|v| v.as_u64());
-                return None;
-            }
-            let known = view.downgraded && view.downgrade_attempt == head.event_id;
-            if view.mls_since.is_none() || known {
-                return None;
-            }
-            view.downgraded = true;
-            view.downgrade_attempt.clone_from(&head.event_id);
-            return Some(Notice::DowngradeAttempt {
-                room_id: room_id.to_owned(),
-                event_id: head.event_id.clone(),
-            });
-        }
-        "m.room.power_levels" => {
-            if let Some(content) = head.content::<PowerLevelsContent>() {
-                let state_default = level(content.state_default.as_ref()).unwrap_or(50);
-                content.apply(&mut view.power, GroupEventContent::TYPE, state_default);
-                let events_default = level(content.events_default.as_ref()).unwrap_or(0);
-                content.apply(&mut view.commit_power, COMMIT, events_default);
-            }
-        }
-        "m.room.history_visibility" => {
-            if let Some(VisibilityContent { history_visibility }) = head.content() {
-                view.history_visibility = Some(history_visibility);
-            }
-        }
-        GroupEventContent::TYPE => {
-            if let Some(content) = head.content::<GroupEventContent>() {
-                name_group(view, head, content, now);
-            }
-        }
-        _ => {}
-    }
-    None
-}
-
-/// The room names its group. What comes later in a timeline need not be later: when two servers were cut
-/// off from one another, either side's event comes late to the other. As in state resolution the
-/// younger of two counts then, by its server's clock, unless one has taken the other's place.
-fn name_group(view: &mut RoomView, head: &EventHead, content: GroupEventContent, now: u64) {
-    let this = head.event_id.clone().map(|id| (head.sent_at().unwrap_or_default(), id));
-    let known = view.group_event.clone().map(|(id, sent_at)| (sent_at, id));
-    if let (Some(this), Some(known)) = (&this, &known)
-        && this < known
-        && head.replaces().as_ref() != Some(&known.1)
-    {
-        return;
-    }
-    view.group_event = this.map(|(sent_at, id)| (id, sent_at));
-    let group = Some((head.sender.clone(), content));
-    if view.group != group {
-        view.group = group;
-        view.group_since = now;
-    }
-}
-
-fn latch(view: &mut RoomView, sender: &OwnedUserId) {
-    if view.mls_since.is_none() {
-        let (algorithm, sender) = (ALGORITHM.to_owned(), sender.clone());
-        view.mls_since = Some(MlsSince { algorithm, sender });
-    }
 }
 
 /// Whether a Matrix user may post a commit: the one whose device made it (protocol §4), or, as a

@@ -6,7 +6,7 @@ use matrix_dmls::CommitPlan;
 use ruma::events::room::member::MembershipState;
 use serde_json::{Value, json};
 
-use super::{alice_and_bob, assert_one_epoch, settle};
+use super::{alice_and_bob, assert_one_epoch, joins, settle};
 use crate::testing::{Insider, RoomOptions, SimDevice, SimServer, TestClock};
 
 const GROUP: &str = "io.github.matrix-mls.dmls.v1.group";
@@ -35,11 +35,7 @@ async fn minutes(server: &SimServer, devices: &[&SimDevice], count: usize) {
 
 async fn with_carol() -> (SimServer, SimDevice, SimDevice, SimDevice) {
     let (server, alice, bob) = alice_and_bob().await;
-    let carol = server.device("carol", "TABLET").logs_in().await;
-    alice.invites(&carol);
-    let carol = carol.joins(&alice).await;
-    alice.syncs().await;
-    alice.says("welcome").await;
+    let carol = joins(&server, &alice, "carol").await;
     settle(&[&alice, &bob, &carol]).await;
     (server, alice, bob, carol)
 }
@@ -116,14 +112,9 @@ async fn who_is_refused_waits() {
     let options =
         RoomOptions { events: [(GROUP.to_owned(), 100)].into(), ..RoomOptions::default() };
     let alice = alice.creates_room_with(options).await;
-    let bob = server.device("bob", "LAPTOP").logs_in().await;
-    let carol = server.device("carol", "TABLET").logs_in().await;
     let mut all = vec![alice.clone()];
-    for device in [bob, carol] {
-        alice.invites(&device);
-        all.push(device.joins(&alice).await);
-        alice.syncs().await;
-        alice.says("welcome").await;
+    for name in ["bob", "carol"] {
+        all.push(joins(&server, &alice, name).await);
     }
     let all: Vec<_> = all.iter().collect();
     settle(&all).await;
@@ -189,11 +180,7 @@ async fn of_two_anchors_the_younger_counts_in_whatever_order_they_come() {
     alice.says("hello").await;
     let mut all = vec![alice.clone()];
     for name in ["bob", "carol", "dave"] {
-        let device = server.device(name, "DEVICE").logs_in().await;
-        alice.invites(&device);
-        all.push(device.joins(&alice).await);
-        alice.syncs().await;
-        alice.says("welcome").await;
+        all.push(joins(&server, &alice, name).await);
     }
     let all: Vec<_> = all.iter().collect();
     settle(&all).await;

@@ -9,8 +9,8 @@ use ruma::{
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{
-    assert_one_epoch,
-    missing::{COMMIT, commits, gaps, joins, pass, requests, three},
+    assert_one_epoch, joins,
+    missing::{COMMIT, commits, gaps, pass, requests, three},
     settle,
 };
 use crate::{

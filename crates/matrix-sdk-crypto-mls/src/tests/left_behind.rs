@@ -1,7 +1,7 @@
 //! Left behind (protocol §8), and back in by a join request or an external commit (§6).
 
 use super::{
-    alice_and_bob, assert_no_generation_is_reused, assert_one_epoch, commits_in, settle,
+    alice_and_bob, assert_no_generation_is_reused, assert_one_epoch, commits_in, joins, settle,
     time_passes,
 };
 use crate::{
@@ -11,16 +11,6 @@ use crate::{
 };
 
 const SECOND: u64 = TestClock::MINUTE / 60;
-
-pub(super) async fn joins(server: &SimServer, by: &SimDevice, name: &str) -> SimDevice {
-    let device = server.device(name, "DEVICE").logs_in().await;
-    by.invites(&device);
-    let device = device.joins(by).await;
-    by.syncs().await;
-    by.says("welcome").await;
-    device.syncs().await;
-    device
-}
 
 /// Bob was cut off from the others for longer than states are kept; both sides have gone on, and the
 /// others' branch is the chosen one.

@@ -3,7 +3,7 @@
 use matrix_dmls::NodeId;
 use ruma::OwnedEventId;
 
-use super::{alice_and_bob, assert_one_epoch, settle};
+use super::{alice_and_bob, assert_one_epoch, joins, settle};
 use crate::{
     Clock,
     room::Gaps,
@@ -33,16 +33,6 @@ pub(super) async fn three() -> (SimServer, SimDevice, SimDevice, SimDevice) {
     settle(&[&alice, &bob, &carol]).await;
     assert_one_epoch(&[&alice, &bob, &carol]).await;
     (server, alice, bob, carol)
-}
-
-pub(super) async fn joins(server: &SimServer, by: &SimDevice, name: &str) -> SimDevice {
-    let device = server.device(name, "DEVICE").logs_in().await;
-    by.invites(&device);
-    let device = device.joins(by).await;
-    by.syncs().await;
-    by.says("welcome").await;
-    device.syncs().await;
-    device
 }
 
 /// Renews a device's keys, and gives the commit's event.
