@@ -12,7 +12,7 @@ use ruma::OwnedRoomId;
 #[non_exhaustive]
 pub enum Error {
     /// Nobody has logged in with this client.
-    #[error("not logged in")]
+    #[error("not logged in: log in, or restore a session, first")]
     NotLoggedIn,
     /// The machine refuses. For a room in which MLS was turned off this is
     /// [`MlsError::Downgraded`]: nothing is sent in it.
@@ -22,7 +22,9 @@ pub enum Error {
     #[error(transparent)]
     Decryption(#[from] DecryptionError),
     /// The room did not become ready in time: nobody has let this device in, or no sync is running.
-    #[error("{0} did not become ready to be sent to")]
+    #[error(
+        "{0} did not become ready to be sent to: keep syncing, and have somebody in the room online"
+    )]
     NeverReady(OwnedRoomId),
     /// This user is not in the room.
     #[error("not joined to {0}")]

@@ -7,10 +7,14 @@ mod send;
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use matrix_sdk_crypto_mls::{GroupStatus, Readiness, dmls::ALGORITHM};
+use matrix_sdk_crypto_mls::{
+    GroupStatus, Readiness,
+    dmls::ALGORITHM,
+    types::events::{CommitEventContent, GroupEventContent},
+};
 use ruma::{
     api::client::state::{get_state_event_for_key, send_state_event},
-    events::{AnyStateEventContent, StateEventType},
+    events::{AnyStateEventContent, StateEventType, StaticEventContent},
     serde::Raw,
 };
 use serde_json::{Value, json, value::to_raw_value};
@@ -121,8 +125,8 @@ impl Room {
         let events = levels_of.entry("events").or_insert_with(|| json!({}));
         let Some(events) = events.as_object_mut() else { return Ok(()) };
         let before = events.clone();
-        events.insert("io.github.matrix-mls.dmls.v1.commit".to_owned(), 0.into());
-        events.insert("io.github.matrix-mls.dmls.v1.group".to_owned(), 100.into());
+        events.insert(CommitEventContent::TYPE.to_owned(), 0.into());
+        events.insert(GroupEventContent::TYPE.to_owned(), 100.into());
         if *events == before {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use matrix_sdk_crypto_mls::dmls::ALGORITHM;
+use matrix_sdk_crypto_mls::{dmls::ALGORITHM, types::events::CommitEventContent};
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId,
     api::{
@@ -10,7 +10,7 @@ use ruma::{
         client::{filter::RoomEventFilter, message::get_message_events, state::get_state_events},
     },
     events::{
-        AnySyncStateEvent, AnySyncTimelineEvent,
+        AnySyncStateEvent, AnySyncTimelineEvent, StaticEventContent,
         room::member::{MembershipState, RoomMemberEventContent},
     },
     serde::Raw,
@@ -20,9 +20,6 @@ use tracing::debug;
 
 use super::{Engine, lock};
 use crate::error::Error;
-
-/// The type of commit events.
-const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
 
 /// The rooms whose whole state the machine has, and those whose state is being asked for, each with
 /// the number of the attempt. Any other room is incomplete.
@@ -136,7 +133,7 @@ impl Engine {
         let mut request =
             get_message_events::v3::Request::new(room_id.to_owned(), Direction::Backward);
         let mut filter = RoomEventFilter::default();
-        filter.types = Some(vec![COMMIT.to_owned()]);
+        filter.types = Some(vec![CommitEventContent::TYPE.to_owned()]);
         request.filter = filter;
         request.limit = uint!(100);
         let response = self.sdk.send(request).await?;
