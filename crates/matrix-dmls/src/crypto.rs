@@ -114,8 +114,8 @@ fn hmac(key: &[u8; HASH_LENGTH], message: &[u8]) -> [u8; HASH_LENGTH] {
     mac.finalize().into_bytes().into()
 }
 
-/// The `SignContent` struct of RFC 9420 §5.1.2.
-pub(crate) fn sign_content(label: &str, content: &[u8]) -> Vec<u8> {
+/// The `SignContent` struct of RFC 9420 §5.1.2, and `EncryptContext` of §5.1.3.
+pub(crate) fn labelled(label: &str, content: &[u8]) -> Vec<u8> {
     let mut out = Writer::new();
     out.opaque(format!("MLS 1.0 {label}").as_bytes());
     out.opaque(content);
@@ -130,7 +130,7 @@ pub(crate) fn verify_with_label(
     content: &[u8],
     signature: &[u8],
 ) -> bool {
-    verify_strict(public_key, &sign_content(label, content), signature)
+    verify_strict(public_key, &labelled(label, content), signature)
 }
 
 /// A strict Ed25519 verification.

@@ -18,6 +18,7 @@ mod found;
 mod hydrated;
 mod join;
 mod key_package;
+mod key_request;
 mod local;
 mod node;
 mod process;
@@ -39,6 +40,7 @@ pub use self::{
     external::PublicState,
     join::WelcomeParts,
     key_package::{OwnKeyPackage, new_key_package},
+    key_request::{SealedEpochKey, new_request_key},
     local::LocalMember,
     node::{NewNode, NodeState, PendingCommit},
     retention::MAX_RETAINED_STATES,

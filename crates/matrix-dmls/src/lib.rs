@@ -39,7 +39,7 @@ pub use crate::{
         CommitPlan, Confirmation, Departure, GraphEntry, Group, GroupChanges, GroupError,
         LocalMember, MAX_PASSED_ON, MAX_RETAINED_STATES, NewNode, NodeState, Objection,
         OwnKeyPackage, PassedOn, PendingCommit, PublicParts, PublicState, Received, Repair,
-        SeenBecause, WelcomeParts, new_key_package,
+        SealedEpochKey, SeenBecause, WelcomeParts, new_key_package, new_request_key,
     },
     ids::{
         ALGORITHM, EXTENSION_TYPE, HASH_LENGTH, InstanceId, InvalidId, KeyPackageRef, NAMESPACE,

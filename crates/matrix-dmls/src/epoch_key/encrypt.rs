@@ -13,7 +13,7 @@ use super::{
     secret_tree::GENERATION_LIMIT,
     sender_data::SenderData,
 };
-use crate::crypto::sign_content;
+use crate::crypto::labelled;
 
 /// Who sends a message, and what makes it unlike the sender's others.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ pub(super) fn seal(
         authenticated_data,
     };
     let to_be_signed = header.framed_content_tbs(leaf, plaintext, &key.group_context);
-    let signature = signer.sign(&sign_content("FramedContentTBS", &to_be_signed)).to_bytes();
+    let signature = signer.sign(&labelled("FramedContentTBS", &to_be_signed)).to_bytes();
     let content = Content {
         application_data: plaintext,
         signature: &signature,

@@ -47,6 +47,9 @@ pub enum GroupError {
     /// There is no epoch key of this node.
     #[error("there is no epoch key of {0:?}")]
     NoEpochKey(NodeId),
+    /// An epoch key that somebody has given us is another epoch's.
+    #[error("the given key is not that of {0:?}")]
+    WrongEpochKey(NodeId),
     /// No commit of ours with this node ID is pending.
     #[error("no commit of ours with the ID {0:?} is pending")]
     NotPending(NodeId),

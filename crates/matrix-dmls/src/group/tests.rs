@@ -8,6 +8,7 @@ mod device;
 mod entrance;
 mod hostile;
 mod joining;
+mod key_request;
 mod objection;
 mod repair;
 mod replaced;

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::{ROOM, TestDevice, extension};
 use crate::{
     CommitAad, CommitMessage, EXTENSION_TYPE, MalformedError, NodeId,
-    crypto::{sha256, sign_content},
+    crypto::{sha256, labelled},
     wire::tls::Writer,
 };
 
@@ -303,7 +303,7 @@ fn extensions(list: &[(u16, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn with_signature(content: &[u8], signer: &SigningKey, label: &str, signed: &[u8]) -> Vec<u8> {
-    let signature = signer.sign(&sign_content(label, signed)).to_bytes();
+    let signature = signer.sign(&labelled(label, signed)).to_bytes();
     let mut out = Writer::new();
     out.raw(content);
     out.opaque(&signature);

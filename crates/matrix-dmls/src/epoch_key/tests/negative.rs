@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use super::fixtures::{NODE, epoch, group_context, message, signing_key};
 use crate::{
     authenticated_data::MessageAad,
-    crypto::sign_content,
+    crypto::labelled,
     epoch_key::{
         DecryptError, EncryptError, EpochKey, GENERATION_LIMIT, MAX_MESSAGE_LENGTH, MessageSender,
         SecretTree,
@@ -56,7 +56,7 @@ impl<'a> Forger<'a> {
             authenticated_data: &self.authenticated_data,
         };
         let signed = header.framed_content_tbs(leaf, b"forged", &key.group_context);
-        let signature = self.signer.sign(&sign_content("FramedContentTBS", &signed)).to_bytes();
+        let signature = self.signer.sign(&labelled("FramedContentTBS", &signed)).to_bytes();
         let content =
             Content { application_data: b"forged", signature: &signature, padding: &self.padding };
         let mut ciphertext = self.content.clone().unwrap_or_else(|| content.to_bytes());

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::fixtures::{NODE, member};
 use crate::{
-    crypto::{Secret, derive_secret, expand_with_label_array, sign_content, verify_with_label},
+    crypto::{Secret, derive_secret, expand_with_label_array, labelled, verify_with_label},
     epoch_key::{
         EpochKey, MessageSender, decrypt, encrypt,
         error::DecryptError,
@@ -62,7 +62,7 @@ fn crypto_basics() {
         let public: [u8; 32] = bytes(&test["pub"]).try_into().unwrap();
         assert_eq!(key.verifying_key().to_bytes(), public);
         assert!(verify_with_label(&public, label, &content, &bytes(&test["signature"])));
-        let ours = key.sign(&sign_content(label, &content)).to_bytes();
+        let ours = key.sign(&labelled(label, &content)).to_bytes();
         assert_eq!(ours[..], bytes(&test["signature"]));
     }
 }

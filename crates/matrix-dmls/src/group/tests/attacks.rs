@@ -9,7 +9,7 @@ use openmls_traits::{
 
 use super::{super::*, device::*};
 use crate::{
-    crypto::sign_content,
+    crypto::labelled,
     error::MalformedError,
     wire::{
         aad::CommitAad,
@@ -280,7 +280,7 @@ fn nobody_lets_itself_into_an_invented_tree_of_a_node_that_it_knows() {
     signed.opaque(&info.confirmation_tag);
     signed.u32(info.signer);
     let signed = signed.into_bytes();
-    let signature = server.local.signing_key().sign(&sign_content("GroupInfoTBS", &signed));
+    let signature = server.local.signing_key().sign(&labelled("GroupInfoTBS", &signed));
     let mut group_info = begin(WireFormat::GroupInfo);
     group_info.raw(&signed);
     group_info.opaque(&signature.to_bytes());
@@ -307,7 +307,7 @@ fn a_key_package_that_mls_refuses_is_not_fit_to_be_added() {
     let tree = Extension { extension_type: 2, data: vec![1, 2, 3] };
     write_extensions(&mut signed, [&tree]);
     let signed = signed.into_bytes();
-    let signature = carol.local.signing_key().sign(&sign_content("KeyPackageTBS", &signed));
+    let signature = carol.local.signing_key().sign(&labelled("KeyPackageTBS", &signed));
     let mut altered = Writer::new();
     altered.raw(&signed);
     altered.opaque(&signature.to_bytes());
@@ -353,7 +353,7 @@ fn a_key_package_with_a_stolen_key_is_named() {
     assert_eq!(bytes[5..37], key.init_key);
     let other = device("other").key_package().key_package;
     bytes[5..37].copy_from_slice(&stolen);
-    let signature = mallory.local.signing_key().sign(&sign_content("KeyPackageTBS", &bytes));
+    let signature = mallory.local.signing_key().sign(&labelled("KeyPackageTBS", &bytes));
     let mut out = Writer::new();
     out.raw(&bytes);
     out.opaque(&signature.to_bytes());
