@@ -20,6 +20,7 @@ mod identity;
 mod invented;
 mod join_requests;
 mod key_packages;
+mod key_requests;
 mod look_ahead;
 mod membership;
 mod prepare;

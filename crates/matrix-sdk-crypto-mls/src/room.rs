@@ -1,6 +1,7 @@
 //! What the machine knows of a room, beside its group.
 
 mod gaps;
+mod keys;
 mod left_behind;
 mod standing;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     gaps::{Gap, Gaps, GraphRequest, Walk},
+    keys::{KeyRequest, KeyRequests, WantedKey},
     left_behind::{Behind, HeldJoinRequest},
     standing::Standing,
 };
@@ -83,6 +85,9 @@ pub struct RoomView {
     /// What is missing of the room's graph.
     #[serde(default)]
     pub gaps: Gaps,
+    /// Epoch keys that others are asked for.
+    #[serde(default, skip_serializing_if = "KeyRequests::is_empty")]
+    pub keys: KeyRequests,
     /// The nodes that were the room's anchor, at least a week apart, with the times at which that was
     /// noted, in milliseconds since 1970; oldest first. The first one may be older than a year, all
     /// others are younger.

@@ -14,6 +14,7 @@ mod forward_secrecy;
 mod generations;
 mod hostile;
 mod join_requests;
+mod key_requests;
 mod left_behind;
 mod membership;
 mod messages;

@@ -7,12 +7,15 @@
 //! ([`Group::key_request_tag`]), and so that nobody opens a recorded answer later, each request has
 //! a key pair of its own.
 
+use std::sync::Arc;
+
 use openmls::prelude::OpenMlsCrypto as _;
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{
     OpenMlsProvider as _,
     types::{HpkeCiphertext, HpkeKeyPair},
 };
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::{Group, GroupChanges, GroupError, hydrated, random};
@@ -20,6 +23,7 @@ use crate::{
     crypto::{Secret, labelled},
     epoch_key::EpochKey,
     error::MalformedError,
+    graph::NodeStatus,
     ids::NodeId,
     wire::{
         group_context::GroupContext,
@@ -76,6 +80,20 @@ impl Group {
                 .map_err(GroupError::openmls)?;
             tag.try_into().map_err(|_| MalformedError::Length.into())
         })
+    }
+
+    /// Whether a request has the tag that only members of the epoch can make.
+    ///
+    /// # Errors
+    ///
+    /// As [`Group::key_request_tag`].
+    pub fn is_key_request_tag(
+        &self,
+        node: NodeId,
+        request: &[u8],
+        tag: &[u8],
+    ) -> Result<bool, GroupError> {
+        Ok(self.key_request_tag(node, request)?.ct_eq(tag).into())
     }
 
     /// Encrypts an epoch's key to the key of a request. Whether the other may have it is the
@@ -156,28 +174,14 @@ impl Group {
         Ok(EpochKey::new(node, context, encryption_secret, sender_data_secret, roster)?)
     }
 
-    /// Holds an epoch key that somebody has given us, once a message has shown that it is the
-    /// epoch's. No change if there is one already.
+    /// Holds an epoch key that somebody has given us, once a message has shown that it is the epoch's,
+    /// in place of what was held. No change where we have entered the epoch: that key is the true one.
     pub fn take_epoch_key(&self, key: EpochKey) -> GroupChanges {
         let mut changes = GroupChanges::default();
-        if !self.epoch_keys.contains_key(&key.node()) {
-            changes.epoch_keys.insert(key.node(), Some(std::sync::Arc::new(key)));
+        if self.graph.status(&key.node()) != Some(NodeStatus::Entered) {
+            changes.epoch_keys.insert(key.node(), Some(Arc::new(key)));
         }
         changes
-    }
-
-    /// Gives up an epoch key that turned out not to be the epoch's. One of an epoch that we entered
-    /// stays: that is the true one.
-    pub fn drop_epoch_key(&self, node: NodeId) -> GroupChanges {
-        let mut changes = GroupChanges::default();
-        if !self.has_entered(&node) {
-            changes.epoch_keys.insert(node, None);
-        }
-        changes
-    }
-
-    fn has_entered(&self, node: &NodeId) -> bool {
-        self.graph.status(node) == Some(crate::graph::NodeStatus::Entered)
     }
 
     /// `EncryptContext` of RFC 9420 §5.1.3.

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::{ROOM, TestDevice, extension};
 use crate::{
     CommitAad, CommitMessage, EXTENSION_TYPE, MalformedError, NodeId,
-    crypto::{sha256, labelled},
+    crypto::{labelled, sha256},
     wire::tls::Writer,
 };
 

@@ -45,8 +45,11 @@ const MAX_ANSWERED: usize = 1000;
 /// The size of an answer's content, in bytes: with what is around it, it fits into a to-device message.
 pub(super) const MAX_GRAPH: usize = 48 * 1024;
 
-/// The devices that were answered within the last minute, and when.
-pub(super) type Answered = BTreeMap<(OwnedRoomId, DeviceName), u64>;
+/// Signatures of requests: by user, and by the name of the key.
+pub(crate) type Signatures = BTreeMap<OwnedUserId, BTreeMap<String, String>>;
+
+/// The devices that were answered within the last minute, by commits or by epoch keys (true), and when.
+pub(super) type Answered = BTreeMap<(OwnedRoomId, DeviceName, bool), u64>;
 
 impl MlsMachine {
     /// When the next request is due.
@@ -103,13 +106,7 @@ impl MlsMachine {
                 nodes,
                 self.known_nodes(room),
             );
-            let signature = identity::sign(&self.inner.olm, &content.signed_json()?).await?;
-            let key = format!("ed25519:{}", self.device_id());
-            content
-                .signatures
-                .entry(self.user_id().to_owned())
-                .or_default()
-                .insert(key, STANDARD_NO_PAD.encode(signature));
+            content.signatures = self.signatures_of(&content.signed_json()?).await?;
             gaps.requests.push(GraphRequest {
                 id,
                 asked: user_id.clone(),
@@ -128,6 +125,14 @@ impl MlsMachine {
         view.gaps = gaps;
         changes.room(&room.id).view = Some(view);
         self.save(room, changes).await
+    }
+
+    /// Our device's signature over a request, as the request carries it.
+    pub(crate) async fn signatures_of(&self, signed_json: &str) -> Result<Signatures, MlsError> {
+        let signature = identity::sign(&self.inner.olm, signed_json).await?;
+        let key = format!("ed25519:{}", self.device_id());
+        let keys = [(key, STANDARD_NO_PAD.encode(signature))].into();
+        Ok([(self.user_id().to_owned(), keys)].into())
     }
 
     /// Who is asked for an epoch next: first the device that has named it, then two others, who are
@@ -183,22 +188,31 @@ impl MlsMachine {
         sender: &UserId,
         content: &ToDeviceCommitRequestEventContent,
     ) -> Result<(), MlsError> {
-        let Some((device_id, signature)) = signature_of(sender, content) else { return Ok(()) };
+        let Some((device_id, signature)) = signature_of(sender, &content.signatures) else {
+            return Ok(());
+        };
         let name = (sender.to_owned(), device_id);
         if !content.is_within_limits()
             || (name.0 == self.user_id() && name.1 == self.device_id())
-            || !self.may_answer(&content.room_id, &name)
+            || !self.may_answer(&content.room_id, &name, false)
         {
             return Ok(());
         }
         again!(self.answer(&name, content, &signature))
     }
 
-    fn may_answer(&self, room_id: &OwnedRoomId, name: &DeviceName) -> bool {
+    /// Whether a device can be answered again: by commits, or by epoch keys.
+    pub(super) fn may_answer(&self, room_id: &OwnedRoomId, name: &DeviceName, keys: bool) -> bool {
         let now = self.now();
         let answered = &mut self.transient().answered;
         answered.retain(|_, time| now.saturating_sub(*time) < ANSWER_PAUSE);
-        answered.len() < MAX_ANSWERED && !answered.contains_key(&(room_id.clone(), name.clone()))
+        let name = (room_id.clone(), name.clone(), keys);
+        answered.len() < MAX_ANSWERED && !answered.contains_key(&name)
+    }
+
+    pub(super) fn has_answered(&self, room_id: &OwnedRoomId, name: &DeviceName, keys: bool) {
+        let now = self.now();
+        self.transient().answered.insert((room_id.clone(), name.clone(), keys), now);
     }
 
     async fn answer(
@@ -211,12 +225,13 @@ impl MlsMachine {
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(tip) = room.group.sending_tip() else { return Ok(()) };
         let trust = room.extension(&tip).map(|extension| extension.trust).unwrap_or_default();
-        if !self.may_ask(room, name, trust, content, signature).await? {
+        let json = content.signed_json()?;
+        if self.asking_device(room, name, trust, &json, signature).await?.is_none() {
             return Ok(());
         }
         let graph = self.graph_for(room, &content.nodes, &content.tips, MAX_GRAPH).await?;
         let Some(graph) = graph else { return Ok(()) };
-        self.transient().answered.insert((room.id.clone(), name.clone()), self.now());
+        self.has_answered(&room.id, name, false);
         let mut view = room.view.clone();
         for node in &content.nodes {
             self.plan_relay(room, &mut view.gaps, node);
@@ -237,28 +252,29 @@ impl MlsMachine {
         self.mind_gaps(room).await
     }
 
-    /// Whether a device is one that the room's group is to have, and has signed the request.
-    async fn may_ask(
+    /// The Matrix key of a device, if the room's group is to have the device and it has signed this
+    /// request.
+    pub(super) async fn asking_device(
         &self,
         room: &Room,
         (user_id, device_id): &DeviceName,
         trust: TrustRequirement,
-        content: &ToDeviceCommitRequestEventContent,
+        signed_json: &str,
         signature: &[u8],
-    ) -> Result<bool, MlsError> {
+    ) -> Result<Option<[u8; 32]>, MlsError> {
         if !room.view.wanted_users().any(|wanted| wanted == user_id) {
-            return Ok(false);
+            return Ok(None);
         }
         let Some(device) = self.inner.olm.get_device(user_id, device_id, None).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         if trust == TrustRequirement::CrossSigned && !device.is_cross_signed_by_owner() {
-            return Ok(false);
+            return Ok(None);
         }
-        let json = content.signed_json()?;
-        Ok(device.ed25519_key().is_some_and(|key| {
-            matrix_dmls::verify_device_signature(key.as_bytes(), &json, signature)
-        }))
+        let key = device.ed25519_key().map(|key| *key.as_bytes());
+        let has_signed =
+            |key: &[u8; 32]| matrix_dmls::verify_device_signature(key, signed_json, signature);
+        Ok(key.filter(has_signed))
     }
 
     /// Somebody answers us.
@@ -303,11 +319,11 @@ fn may_be_asked_for(gap: &Gap) -> bool {
 }
 
 /// The device that has signed a request, and its signature, if there is exactly one.
-fn signature_of(
+pub(super) fn signature_of(
     sender: &UserId,
-    content: &ToDeviceCommitRequestEventContent,
+    signatures: &Signatures,
 ) -> Option<(OwnedDeviceId, Vec<u8>)> {
-    let keys = content.signatures.get(sender).filter(|keys| keys.len() == 1)?;
+    let keys = signatures.get(sender).filter(|keys| keys.len() == 1)?;
     let (key, signature) = keys.first_key_value()?;
     let device_id = key.strip_prefix("ed25519:")?;
     Some((OwnedDeviceId::from(device_id), STANDARD_NO_PAD.decode(signature).ok()?))

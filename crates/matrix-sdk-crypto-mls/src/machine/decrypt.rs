@@ -121,10 +121,15 @@ impl MlsMachine {
                 let key = MessageKey { node: content.epoch, leaf, generation };
                 return self.read_before(room, event_id, &key, &content.ciphertext.0).await;
             }
+            Err(GroupError::Decrypt(_)) if self.doubts(room, content.epoch).await? => {
+                self.queue(room, event_id, content.epoch, head).await?;
+                return Err(DecryptionError::UnknownEpoch(content.epoch));
+            }
             Err(GroupError::NoEpochKey(node)) => {
                 let reason = self.why_no_key(room, node, epoch);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
+                    self.want_key(room, node).await?;
                     let naming = Naming {
                         user: &head.sender,
                         device: None,
@@ -141,6 +146,7 @@ impl MlsMachine {
             Err(error) => return Err(malformed(&error.to_string())),
         };
         self.check_sender(&head.sender, &message)?;
+        self.has_read(room, content.epoch, &head.sender).await?;
         let plaintext: Plaintext = serde_json::from_slice(&message.plaintext)
             .map_err(|_| malformed("the plaintext is not JSON of an event"))?;
         if plaintext.room_id != room_id {

@@ -214,6 +214,7 @@ impl MlsMachine {
     /// Decides what to do next about what is missing in a room. To be called when something has come,
     /// or failed, that may matter to it.
     pub(super) async fn mind_gaps(&self, room: &mut Room) -> Result<(), MlsError> {
+        self.mind_keys(room).await?;
         if room.view.gaps.is_empty() {
             self.plan_gaps(room);
             return Ok(());
@@ -265,11 +266,12 @@ impl MlsMachine {
     }
 
     /// Notes what there is to be asked for in a room, and when.
-    fn plan_gaps(&self, room: &Room) {
+    pub(super) fn plan_gaps(&self, room: &Room) {
         self.plan_walk(room);
         let requests = self.next_request(&room.view.gaps);
         let relays = room.view.gaps.relays.values().copied().min();
-        let due = requests.into_iter().chain(relays).min();
+        let keys = self.next_key_request(room);
+        let due = requests.into_iter().chain(relays).chain(keys).min();
         let mut transient = self.transient();
         match due {
             Some(due) => transient.gaps.insert(room.id.clone(), due),
@@ -291,6 +293,7 @@ impl MlsMachine {
                 let Some(room) = guard.as_mut() else { return Ok(()) };
                 self.mind_gaps(room).await?;
                 self.ask_for_commits(room).await?;
+                self.ask_for_keys(room).await?;
                 self.post_again(room).await?;
                 self.plan_gaps(room);
                 Ok::<(), MlsError>(())

@@ -404,6 +404,14 @@ fn trace_of(room: &Room, tip: NodeId, device: &Device, named: Option<NodeId>) ->
     Trace::None
 }
 
+/// Whether a device has been in the branch in use ever since an epoch of it, with the same keys: it has
+/// neither committed since then, nor been added.
+pub(super) fn has_stayed_since(room: &Room, tip: NodeId, device: &Device, since: NodeId) -> bool {
+    let graph = room.group.graph();
+    (since == tip || graph.is_ancestor(&since, &tip))
+        && matches!(trace_of(room, tip, device, Some(since)), Trace::None)
+}
+
 /// Keeps the requests within the limits: first those go whose users are not in the room, then whoever
 /// has the most loses its oldest.
 fn limit(requests: &mut Vec<HeldJoinRequest>, view: &RoomView) {

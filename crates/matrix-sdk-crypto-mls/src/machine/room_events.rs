@@ -510,7 +510,11 @@ impl MlsMachine {
     }
 
     /// Takes what waited for one epoch, and gives the epochs that are known by that.
-    async fn take_queued(&self, room: &mut Room, node: NodeId) -> Result<Vec<NodeId>, MlsError> {
+    pub(super) async fn take_queued(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+    ) -> Result<Vec<NodeId>, MlsError> {
         if self.queue_length(room).await? == 0 {
             return Ok(Vec::new());
         }
@@ -524,6 +528,7 @@ impl MlsMachine {
         let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
+        let mut waits = false;
         for event in queued {
             let head = EventHead::read(&event.json);
             if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
@@ -531,6 +536,7 @@ impl MlsMachine {
                 known
                     .extend(Box::pin(self.receive_one_commit(room, &event.event_id, &head)).await?);
             } else if open {
+                waits = true;
                 continue;
             } else if let Ok(raw) = RawValue::from_string(event.json) {
                 let (room_id, event_id) = (room.id.clone(), event.event_id.clone());
@@ -545,6 +551,9 @@ impl MlsMachine {
         }
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
+        if waits {
+            self.want_key(room, node).await?;
+        }
         Ok(known)
     }
 

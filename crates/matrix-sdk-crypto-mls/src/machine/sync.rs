@@ -18,7 +18,8 @@ use crate::{
     store::{Changes, HeldWelcome},
     types::events::{
         ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent,
-        ToDeviceJoinRequestEventContent, ToDeviceWelcomeEventContent,
+        ToDeviceJoinRequestEventContent, ToDeviceKeyAnswerEventContent,
+        ToDeviceKeyRequestEventContent, ToDeviceWelcomeEventContent,
     },
 };
 
@@ -28,9 +29,13 @@ const MAX_TO_DEVICE: usize = 65_536;
 /// At most this many Welcomes are held for one room.
 const MAX_HELD_WELCOMES: usize = 32;
 
-/// Requests for commits, and their answers.
-const QUESTIONS: [&str; 2] =
-    [ToDeviceCommitRequestEventContent::TYPE, ToDeviceGraphEventContent::TYPE];
+/// Requests for commits and epoch keys, and their answers.
+const QUESTIONS: [&str; 4] = [
+    ToDeviceCommitRequestEventContent::TYPE,
+    ToDeviceGraphEventContent::TYPE,
+    ToDeviceKeyRequestEventContent::TYPE,
+    ToDeviceKeyAnswerEventContent::TYPE,
+];
 
 /// At most this many of them are looked at with one sync, the last ones.
 const MAX_QUESTIONS: usize = 100;
@@ -97,6 +102,10 @@ impl MlsMachine {
                 self.take_commit_request(&head.sender, &content).await?;
             } else if let Some(content) = head.content_as::<ToDeviceGraphEventContent>() {
                 self.take_graph(&head.sender, &content).await?;
+            } else if let Some(content) = head.content_as::<ToDeviceKeyRequestEventContent>() {
+                self.take_key_request(&head.sender, &content).await?;
+            } else if let Some(content) = head.content_as::<ToDeviceKeyAnswerEventContent>() {
+                self.take_key_answer(&head.sender, &content).await?;
             }
         }
         for room_id in rooms {

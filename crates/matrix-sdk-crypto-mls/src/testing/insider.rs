@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{SimDevice, SimServer};
 use crate::{
     MlsMachine,
-    store::{MemoryStore, MlsStore, StoredAccount},
+    store::{MemoryStore, MlsStore as _, StoredAccount},
     types::events::CommitEventContent,
 };
 
@@ -47,7 +47,7 @@ impl Insider {
         let (user_id, device_id) = device.name().clone();
         let local = local(&account);
         let (server, room_id) = (device.server().clone(), device.room().to_owned());
-        let group = group_of(device).await;
+        let group = device.group().await;
         Self { server, room_id, user_id, device_id, local, group }
     }
 
@@ -198,16 +198,9 @@ fn local(account: &StoredAccount) -> LocalMember {
     LocalMember::new(account.identity.clone(), &account.seed).unwrap()
 }
 
-async fn group_of(device: &SimDevice) -> Group {
-    let stored = device.store().load_room(device.room()).await.unwrap().unwrap();
-    let mut group = Group::new(device.room().as_str());
-    group.apply(stored.group);
-    group
-}
-
 /// Whether a device could enter a commit; nothing changes.
 async fn can_process(device: &SimDevice, commit: &PendingCommit) -> bool {
-    let group = group_of(device).await;
+    let group = device.group().await;
     match group.receive(&commit.commit, &commit.parent_context) {
         Ok(received) => matches!(received, Received::Entered(..)),
         Err(error) => panic!("{device:?}: {error}"),

@@ -24,7 +24,7 @@ const GRAPH: &str = "io.github.matrix-mls.dmls.v1.graph";
 const SECOND: u64 = TestClock::MINUTE / 60;
 
 /// Gives a device messages as if its server had brought them.
-async fn gets(device: &SimDevice, messages: Vec<(&OwnedUserId, &str, Value)>) {
+pub(super) async fn gets(device: &SimDevice, messages: Vec<(&OwnedUserId, &str, Value)>) {
     let event = |(sender, event_type, content): (&OwnedUserId, &str, Value)| {
         let json = json!({ "sender": sender, "type": event_type, "content": content });
         Raw::<AnyToDeviceEvent>::from_json(to_raw_value(&json).unwrap())
@@ -34,7 +34,7 @@ async fn gets(device: &SimDevice, messages: Vec<(&OwnedUserId, &str, Value)>) {
 }
 
 /// The content of a to-device message of this type that a device wants sent.
-async fn wants_sent(device: &SimDevice, event_type: &str) -> Vec<Value> {
+pub(super) async fn wants_sent(device: &SimDevice, event_type: &str) -> Vec<Value> {
     let mut contents = Vec::new();
     for request in device.mls().outgoing_requests().await.unwrap() {
         if let AnyOutgoingRequest::ToDevice(request) = request.request()

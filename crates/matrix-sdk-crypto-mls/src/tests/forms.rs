@@ -7,7 +7,7 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use insta::assert_json_snapshot;
-use matrix_dmls::{Device, InstanceId, KeyPackage, KeyPackageRef, NodeId};
+use matrix_dmls::{Device, InstanceId, KeyPackage, KeyPackageRef, NodeId, Secret};
 use ruma::{
     OwnedEventId, OwnedUserId, event_id,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -17,7 +17,10 @@ use serde_json::Value;
 
 use crate::{
     AnyOutgoingRequest, Verdict,
-    room::{Behind, Gap, Gaps, GraphRequest, MlsSince, RoomView, Standing, Walk},
+    room::{
+        Behind, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince, RoomView, Standing,
+        Walk, WantedKey,
+    },
     store::MlsStore as _,
     testing::SimServer,
     types::events::GroupEventContent,
@@ -115,6 +118,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         join_requests: Vec::new(),
         let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
         gaps: gaps(),
+        keys: keys(),
         anchors: vec![(NodeId::from_bytes([7; 32]), 1_600_000_000_008)],
     };
     assert_json_snapshot!("room_view", view);
@@ -123,6 +127,30 @@ fn what_is_known_of_a_room_is_stored_like_this() {
     let empty = RoomView::default();
     let json = serde_json::to_string(&empty).unwrap();
     assert_eq!(serde_json::from_str::<RoomView>(&json).unwrap(), empty);
+}
+
+fn keys() -> KeyRequests {
+    let (node, bob) = (NodeId::from_bytes([1; 32]), user_id!("@bob:example.org").to_owned());
+    let wanted = WantedKey {
+        since: 1_600_000_000_001,
+        tries: 2,
+        tried_at: 1_600_000_000_002,
+        next: 1_600_000_000_003,
+        asked_on: Some(NodeId::from_bytes([2; 32])),
+        given: [(bob.clone(), vec![5; 32].into())].into(),
+    };
+    let request = KeyRequest {
+        id: "request".to_owned(),
+        asked: bob.clone(),
+        at: 1_600_000_000_002,
+        nodes: vec![node],
+        secret: Secret::from_bytes([3; 32]),
+    };
+    KeyRequests {
+        wanted: [(node, wanted)].into(),
+        open: vec![request],
+        unsure: [(NodeId::from_bytes([4; 32]), bob)].into(),
+    }
 }
 
 fn gaps() -> Gaps {

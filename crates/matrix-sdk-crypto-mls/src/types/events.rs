@@ -6,6 +6,7 @@ mod commit_request;
 mod graph;
 mod group;
 mod join_request;
+mod key_request;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,9 @@ pub use self::{
     graph::{GraphCommit, GraphContent, ToDeviceGraphEventContent},
     group::GroupEventContent,
     join_request::ToDeviceJoinRequestEventContent,
+    key_request::{
+        EncryptedEpochKey, ToDeviceKeyAnswerEventContent, ToDeviceKeyRequestEventContent,
+    },
     message::MlsEncryptedEventContent,
     welcome::{SharedWelcome, ToDeviceWelcomeEventContent},
 };

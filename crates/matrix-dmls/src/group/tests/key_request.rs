@@ -35,10 +35,9 @@ fn a_given_key_reads_and_does_nothing_else() {
     assert!(bob.group.state(&late).is_none() && bob.group.vault(&late).is_none());
     assert_eq!(bob.group.graph().status(&late), Some(NodeStatus::Seen));
     assert!(bob.group.encrypt(late, &bob.local, 0, vec![], b"").is_err());
-    // The first one stays, whoever comes after that; it can be given up.
-    assert!(bob.group.take_epoch_key(key).is_empty());
-    bob.group.apply(bob.group.drop_epoch_key(late));
-    assert!(matches!(bob.group.decrypt(&message), Err(GroupError::NoEpochKey(_))));
+    // It has taken nothing of Bob's place in the branch.
+    bob.group.apply(bob.group.take_epoch_key(key));
+    assert_eq!(bob.group.entered().count(), 1);
 }
 
 #[test]
@@ -103,6 +102,10 @@ fn the_tag_is_known_to_the_members_of_one_epoch() {
     };
     let bobs = tag(&bob, together, b"request");
     assert_eq!(bobs, tag(&alice, together, b"request"));
+    assert!(alice.group.is_key_request_tag(together, b"request", &bobs).unwrap());
+    for wrong in [&bobs[..31], &[0; 32], &[]] {
+        assert!(!alice.group.is_key_request_tag(together, b"request", wrong).unwrap());
+    }
     assert_ne!(bobs, tag(&alice, together, b"another"));
     assert_ne!(bobs, tag(&alice, late, b"request"));
     let updated = bob.updates(together);
@@ -113,7 +116,8 @@ fn the_tag_is_known_to_the_members_of_one_epoch() {
 }
 
 #[test]
-fn the_true_key_of_an_epoch_is_not_given_up() {
-    let (_, bob, _, together) = bob_is_late(&extension());
-    assert!(bob.group.drop_epoch_key(together).is_empty());
+fn the_key_of_an_epoch_that_was_entered_stays() {
+    let (alice, bob, _, together) = bob_is_late(&extension());
+    let key = alice.group.epoch_key(&together).unwrap();
+    assert!(bob.group.take_epoch_key((**key).clone()).is_empty());
 }

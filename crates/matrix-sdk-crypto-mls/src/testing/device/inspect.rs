@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matrix_dmls::NodeId;
+use matrix_dmls::{Group, NodeId};
 use ruma::{OwnedDeviceId, OwnedEventId, UserId};
 use serde_json::Value;
 
@@ -101,6 +101,14 @@ impl SimDevice {
         let mut notices = std::mem::take(&mut memory.notices);
         notices.extend(self.mls().take_notices());
         notices
+    }
+
+    /// The room's group, as the store has it.
+    pub async fn group(&self) -> Group {
+        let stored = self.store().load_room(self.room()).await.expect("the store works");
+        let mut group = Group::new(self.room().as_str());
+        group.apply(stored.unwrap_or_default().group);
+        group
     }
 
     /// What waits to be sent.

@@ -22,7 +22,10 @@ use super::{
     Device, DeviceName, SimServer,
 };
 use crate::types::{
-    events::{ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent},
+    events::{
+        ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent,
+        ToDeviceKeyAnswerEventContent, ToDeviceKeyRequestEventContent,
+    },
     requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest},
 };
 
@@ -39,6 +42,10 @@ pub enum RequestKind {
     CommitRequest,
     /// The answer to one.
     Graph,
+    /// A request for epoch keys.
+    KeyRequest,
+    /// The answer to one.
+    KeyAnswer,
     /// A commit.
     Commit,
     /// Which group is the room's.
@@ -284,6 +291,8 @@ impl RequestKind {
                 match request.event_type.to_string().as_str() {
                     ToDeviceCommitRequestEventContent::TYPE => Self::CommitRequest,
                     ToDeviceGraphEventContent::TYPE => Self::Graph,
+                    ToDeviceKeyRequestEventContent::TYPE => Self::KeyRequest,
+                    ToDeviceKeyAnswerEventContent::TYPE => Self::KeyAnswer,
                     _ => Self::ToDevice,
                 }
             }

@@ -141,13 +141,43 @@ fn graph_message() -> ToDeviceGraphEventContent {
     ToDeviceGraphEventContent::new(room_id, "id".to_owned(), graph())
 }
 
+fn key_request() -> ToDeviceKeyRequestEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    let nodes = vec![node(1), node(2)];
+    let mut content =
+        ToDeviceKeyRequestEventContent::new(room_id, "id".to_owned(), nodes, node(3), [4; 32]);
+    content.tag = vec![5; 32].into();
+    let signature = ("ed25519:LAPTOP".to_owned(), "c2ln".to_owned());
+    let user = ruma::owned_user_id!("@bob:example.org");
+    content.signatures.insert(user, [signature].into());
+    content
+}
+
+fn key_answer() -> ToDeviceKeyAnswerEventContent {
+    let room_id = room_id!("!room:example.org").to_owned();
+    let sealed =
+        matrix_dmls::SealedEpochKey { kem_output: vec![6; 32], ciphertext: vec![7; 100] };
+    let keys = vec![EncryptedEpochKey::new(node(1), sealed.clone())];
+    assert_eq!(keys[0].sealed(), sealed);
+    ToDeviceKeyAnswerEventContent::new(room_id, "id".to_owned(), keys)
+}
+
+fn canonical_without(content: &impl Serialize, fields: &[&str]) -> String {
+    let mut json = serde_json::to_value(content).unwrap();
+    for field in fields {
+        json.as_object_mut().unwrap().remove(*field).unwrap();
+    }
+    ruma::CanonicalJsonValue::try_from(json).unwrap().to_string()
+}
+
 #[test]
 fn a_request_is_signed_as_canonical_json() {
     let content = commit_request();
-    let mut json = serde_json::to_value(&content).unwrap();
-    json.as_object_mut().unwrap().remove("signatures");
-    let canonical = ruma::CanonicalJsonValue::try_from(json).unwrap().to_string();
-    assert_eq!(content.signed_json().unwrap(), canonical);
+    assert_eq!(content.signed_json().unwrap(), canonical_without(&content, &["signatures"]));
+    let content = key_request();
+    assert_eq!(content.signed_json().unwrap(), canonical_without(&content, &["signatures"]));
+    let tagged = canonical_without(&content, &["signatures", "tag"]);
+    assert_eq!(content.tagged_json().unwrap(), tagged);
 }
 
 #[test]
@@ -160,6 +190,15 @@ fn a_request_has_limits() {
         |content: &mut ToDeviceCommitRequestEventContent| content.request_id = "x".repeat(65),
     ] {
         let mut content = content.clone();
+        change(&mut content);
+        assert!(!content.is_within_limits());
+    }
+    assert!(key_request().is_within_limits());
+    for change in [
+        |content: &mut ToDeviceKeyRequestEventContent| content.nodes = vec![node(1); 11],
+        |content: &mut ToDeviceKeyRequestEventContent| content.request_id = "x".repeat(65),
+    ] {
+        let mut content = key_request();
         change(&mut content);
         assert!(!content.is_within_limits());
     }
@@ -180,6 +219,8 @@ fn events_look_like_this() {
     assert_json_snapshot!("welcome_with_a_graph", welcome_with_a_graph());
     assert_json_snapshot!("commit_request", commit_request());
     assert_json_snapshot!("graph", graph_message());
+    assert_json_snapshot!("key_request", key_request());
+    assert_json_snapshot!("key_answer", key_answer());
 }
 
 #[test]
@@ -193,6 +234,9 @@ fn their_types_have_these_names() {
     let request = commit_request().event_type().to_string();
     assert_eq!(request, "io.github.matrix-mls.dmls.v1.commit_request");
     assert_eq!(graph_message().event_type().to_string(), "io.github.matrix-mls.dmls.v1.graph");
+    let request = key_request().event_type().to_string();
+    assert_eq!(request, "io.github.matrix-mls.dmls.v1.key_request");
+    assert_eq!(key_answer().event_type().to_string(), "io.github.matrix-mls.dmls.v1.key_answer");
     assert_eq!(message().event_type().to_string(), "m.room.encrypted");
     for name in [commit, group().event_type().to_string()] {
         assert!(name.starts_with(matrix_dmls::NAMESPACE));
@@ -214,6 +258,8 @@ fn they_are_read_as_they_were_written() {
     comes_back(&welcome_with_a_graph());
     comes_back(&commit_request());
     comes_back(&graph_message());
+    comes_back(&key_request());
+    comes_back(&key_answer());
 }
 
 #[test]
@@ -225,6 +271,8 @@ fn unknown_fields_are_ignored() {
     ignores_more(&join_request());
     ignores_more(&commit_request());
     ignores_more(&graph_message());
+    ignores_more(&key_request());
+    ignores_more(&key_answer());
     ignores_more(&file());
 }
 
@@ -237,6 +285,8 @@ fn missing_fields_are_refused() {
     needs(&join_request(), &["algorithm", "key_package", "request_id", "room_id", "sent_at"]);
     needs(&commit_request(), &["room_id", "request_id"]);
     needs(&graph_message(), &["room_id", "request_id", "graph"]);
+    needs(&key_request(), &["room_id", "request_id", "tip", "hpke_key", "tag"]);
+    needs(&key_answer(), &["room_id", "request_id"]);
     needs(&file(), &["url", "sha256", "size"]);
 }
 

@@ -1,0 +1,385 @@
+//! Epoch keys that members give one another (protocol §6).
+
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use matrix_dmls::{
+    EpochKey, EpochKeyParts, Group, HistoryPolicy, LocalMember, NodeId, Secret, SecretTree,
+};
+use ruma::OwnedEventId;
+use serde_json::{Value, json};
+
+use super::{
+    asked::{gets, wants_sent},
+    assert_one_epoch, commits_in, joins,
+    left_behind::bob_is_left_behind,
+    missing::requests,
+    settle, time_passes,
+};
+use crate::{
+    RoomSettings,
+    dmls::TrustRequirement,
+    room::{KeyRequests, WantedKey},
+    store::MlsStore as _,
+    testing::{Fault, RequestKind, SimDevice, SimServer, TestClock},
+    types::events::{
+        EncryptedEpochKey, MlsEncryptedEventContent, ToDeviceKeyAnswerEventContent,
+        ToDeviceKeyRequestEventContent,
+    },
+};
+
+const REQUEST: &str = "io.github.matrix-mls.dmls.v1.key_request";
+const ANSWER: &str = "io.github.matrix-mls.dmls.v1.key_answer";
+const SECOND: u64 = TestClock::MINUTE / 60;
+const HOUR: u64 = 60 * TestClock::MINUTE;
+
+fn settings(history: HistoryPolicy) -> RoomSettings {
+    RoomSettings { trust: TrustRequirement::All, history, ..RoomSettings::default() }
+}
+
+async fn keys(device: &SimDevice) -> KeyRequests {
+    device.store().load_room(device.room()).await.unwrap().unwrap().view.keys
+}
+
+/// Bob was cut off, the others have talked in an epoch in which he has a leaf and which he cannot
+/// enter, and he has been let in again below it.
+struct Late {
+    server: SimServer,
+    alice: SimDevice,
+    bob: SimDevice,
+    carol: SimDevice,
+    /// The epoch.
+    node: NodeId,
+    by_alice: OwnedEventId,
+    by_carol: OwnedEventId,
+}
+
+async fn bob_is_late(history: HistoryPolicy) -> Late {
+    let (server, alice, bob, carol) = bob_is_left_behind(settings(history)).await;
+    let node = alice.node().await.unwrap();
+    let by_alice = alice.says("by Alice").await;
+    let by_carol = carol.says("by Carol").await;
+    assert_eq!((alice.node().await, carol.node().await), (Some(node), Some(node)));
+    let all = [&alice, &bob, &carol];
+    settle(&all).await;
+    for event in [&by_alice, &by_carol] {
+        assert_eq!(bob.reason(event), "UnknownEpoch");
+    }
+    time_passes(&all, 35 * SECOND).await;
+    assert_one_epoch(&all).await;
+    assert!(bob.text(&by_alice).is_none());
+    Late { server, alice, bob, carol, node, by_alice, by_carol }
+}
+
+impl Late {
+    fn all(&self) -> [&SimDevice; 3] {
+        [&self.alice, &self.bob, &self.carol]
+    }
+
+    /// Bob's request, which does not get to whom it is for, and who that is. Nobody sends anything
+    /// else meanwhile.
+    async fn request(&self) -> (Value, &SimDevice) {
+        for _ in 0..100 {
+            let asked = wants_sent(&self.bob, REQUEST).await;
+            if let [request] = &*asked {
+                let fault = Fault::RequestLost;
+                self.server.next_goes_wrong(self.bob.name(), RequestKind::KeyRequest, fault);
+                self.bob.pumps().await;
+                let keys = keys(&self.bob).await;
+                let whom = &keys.open.last().unwrap().asked;
+                let whom = self.all().into_iter().find(|device| device.user_id() == whom);
+                return (request.clone(), whom.unwrap());
+            }
+            self.server.clock().advance(10 * SECOND);
+        }
+        panic!("Bob does not ask");
+    }
+
+    /// What somebody answers to a request that Bob's server brings.
+    async fn answer_of(&self, whom: &SimDevice, request: Value) -> Vec<Value> {
+        // Once a minute at most.
+        self.server.clock().advance(61 * SECOND);
+        gets(whom, vec![(self.bob.user_id(), REQUEST, request)]).await;
+        wants_sent(whom, ANSWER).await
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_in_an_epoch_that_cannot_be_entered_is_read() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let Late { alice, bob, carol, .. } = &late;
+    let commits = commits_in(alice);
+    time_passes(&late.all(), 2 * TestClock::MINUTE).await;
+    bob.has_read(&late.by_alice, "by Alice");
+    bob.has_read(&late.by_carol, "by Carol");
+    let info = bob.encryption_info(&late.by_carol);
+    assert_eq!((info.node, info.sender.user_id), (late.node, carol.user_id().to_string()));
+    // It took no commit, and nothing is left of it.
+    assert_eq!(commits_in(alice), commits);
+    assert_eq!(requests(bob, RequestKind::KeyRequest), 1);
+    assert!(keys(bob).await.is_empty());
+    // He is not in that epoch by it.
+    let group = bob.group().await;
+    assert!(group.state(&late.node).is_none() && group.vault(&late.node).is_none());
+    bob.restarts().await;
+    let event = late.server.event(bob.room(), &late.by_alice).to_json();
+    bob.mls().decrypt_room_event(&event, bob.room()).await.unwrap();
+}
+
+/// The case that it is there for: nobody can enter an external commit after an hour.
+#[tokio::test]
+async fn an_external_commit_that_comes_late_is_no_loss() {
+    let server = SimServer::new(1);
+    let keep = settings(HistoryPolicy::Keep);
+    let alice = server.device("alice", "PHONE").room_settings(keep).logs_in().await;
+    let alice = alice.creates_room().await;
+    alice.says("hello").await;
+    let bob = joins(&server, &alice, "bob").await;
+    let carol = server.device("carol", "DEVICE").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    let all = [&alice, &bob, &carol];
+    bob.syncs().await;
+    let events: Vec<_> = server.events(bob.room()).iter().map(|event| event.to_json()).collect();
+    carol.mls().receive_room_events(carol.room(), &[], &events).await.unwrap();
+    // Carol alone on one side.
+    server.is_cut_between(&[alice.user_id(), bob.user_id()], &[carol.user_id()]);
+    for device in [&alice, &bob] {
+        device.updates_keys().await;
+        settle(&all).await;
+    }
+    time_passes(&all, 2 * HOUR).await;
+    let said = carol.says("I let myself in").await;
+    settle(&all).await;
+    server.heals();
+    settle(&all).await;
+    for device in [&alice, &bob] {
+        assert_eq!(device.reason(&said), "UnknownEpoch");
+    }
+    time_passes(&all, HOUR).await;
+    assert_one_epoch(&all).await;
+    for device in [&alice, &bob] {
+        device.has_read(&said, "I let myself in");
+    }
+}
+
+#[tokio::test]
+async fn the_asked_give_nothing_but_to_who_asks_from_an_epoch_of_now() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let (request, whom) = late.request().await;
+    // The control.
+    assert_eq!(late.answer_of(whom, request.clone()).await.len(), 1);
+    let other = STANDARD_NO_PAD.encode([9; 32]);
+    for (field, value) in [
+        ("tag", json!(other)),
+        ("tag", json!("")),
+        ("hpke_key", json!(other)),
+        ("hpke_key", json!("")),
+        ("request_id", json!("another")),
+        ("nodes", json!([late.bob.node().await.unwrap()])),
+        ("tip", json!(late.node)),
+        ("signatures", json!({})),
+        ("room_id", json!("!elsewhere:example.org")),
+    ] {
+        let mut altered = request.clone();
+        altered[field] = value;
+        let before = wants_sent(whom, ANSWER).await.len();
+        assert_eq!(late.answer_of(whom, altered).await.len(), before, "{field}");
+    }
+}
+
+/// Who takes a store can ask from the epochs that it has; not any more once the device has new keys.
+#[tokio::test]
+async fn a_thief_of_an_old_store_is_given_nothing() {
+    for has_renewed in [false, true] {
+        let late = bob_is_late(HistoryPolicy::Keep).await;
+        let (request, whom) = late.request().await;
+        let old: ToDeviceKeyRequestEventContent = serde_json::from_value(request).unwrap();
+        let thief = late.bob.group().await;
+        if has_renewed {
+            late.bob.updates_keys().await;
+        } else {
+            late.alice.updates_keys().await;
+        }
+        settle(&[&late.alice, &late.carol]).await;
+        // With everything that was Bob's then: the request is made anew, for the thief's own key.
+        let (secret, public) = matrix_dmls::new_request_key().unwrap();
+        let mut stolen = ToDeviceKeyRequestEventContent::new(
+            old.room_id.clone(),
+            "stolen".to_owned(),
+            old.nodes.clone(),
+            old.tip,
+            public,
+        );
+        let tagged = stolen.tagged_json().unwrap();
+        let tag = thief.key_request_tag(old.tip, tagged.as_bytes()).unwrap();
+        stolen.tag = tag.to_vec().into();
+        stolen.signatures =
+            late.bob.mls().signatures_of(&stolen.signed_json().unwrap()).await.unwrap();
+        let answers = late.answer_of(whom, serde_json::to_value(&stolen).unwrap()).await;
+        if has_renewed {
+            assert!(answers.is_empty());
+        } else {
+            // What he could enter anyway by following the commits; this is the control.
+            let [answer] = &*answers else { panic!("{answers:?}") };
+            let answer: ToDeviceKeyAnswerEventContent =
+                serde_json::from_value(answer.clone()).unwrap();
+            let sealed = answer.keys[0].sealed();
+            assert!(thief.open_epoch_key(late.node, &secret, "stolen", &sealed).is_ok());
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_left_the_room_or_was_not_in_the_epoch_is_given_nothing() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let (request, whom) = late.request().await;
+    late.alice.kicks(&late.bob);
+    settle(&[&late.alice, &late.carol]).await;
+    assert!(late.answer_of(whom, request).await.is_empty());
+
+    // Dave came after that.
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let dave = joins(&late.server, &late.alice, "dave").await;
+    settle(&[&late.alice, &late.carol, &dave]).await;
+    let tip = dave.node().await.unwrap();
+    let mut counts = Vec::new();
+    for node in [tip, late.node] {
+        let (_, public) = matrix_dmls::new_request_key().unwrap();
+        let (room_id, id) = (dave.room().to_owned(), format!("{node:?}"));
+        let mut request = ToDeviceKeyRequestEventContent::new(room_id, id, vec![node], tip, public);
+        let tagged = request.tagged_json().unwrap();
+        let tag = dave.group().await.key_request_tag(tip, tagged.as_bytes()).unwrap();
+        request.tag = tag.to_vec().into();
+        request.signatures =
+            dave.mls().signatures_of(&request.signed_json().unwrap()).await.unwrap();
+        late.server.clock().advance(61 * SECOND);
+        let request = serde_json::to_value(&request).unwrap();
+        gets(&late.alice, vec![(dave.user_id(), REQUEST, request)]).await;
+        counts.push(wants_sent(&late.alice, ANSWER).await.len());
+    }
+    // For the epoch that he is in he gets one: the control.
+    assert_eq!(counts, [1, 1]);
+}
+
+#[tokio::test]
+async fn nobody_asks_where_messages_are_read_once() {
+    let late = bob_is_late(HistoryPolicy::None).await;
+    time_passes(&late.all(), HOUR).await;
+    assert_eq!(requests(&late.bob, RequestKind::KeyRequest), 0);
+    assert!(late.bob.text(&late.by_alice).is_none());
+}
+
+#[tokio::test]
+async fn who_gets_no_answer_asks_others_and_not_for_ever() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    for device in [&late.alice, &late.carol] {
+        for _ in 0..100 {
+            late.server.next_goes_wrong(device.name(), RequestKind::KeyAnswer, Fault::Refused);
+        }
+    }
+    let whom = async || keys(&late.bob).await.open.last().map(|request| request.asked.clone());
+    time_passes(&late.all(), 61 * SECOND).await;
+    let first = whom().await.unwrap();
+    time_passes(&late.all(), TestClock::MINUTE).await;
+    assert_ne!(whom().await.unwrap(), first);
+    late.bob.restarts().await;
+    time_passes(&late.all(), 6 * TestClock::DAY).await;
+    let asked = requests(&late.bob, RequestKind::KeyRequest);
+    assert_eq!(asked, usize::from(WantedKey::MAX_TRIES));
+    // The private halves of what he asked by are erased after a day.
+    assert!(keys(&late.bob).await.open.len() <= 4);
+    time_passes(&late.all(), 2 * TestClock::DAY).await;
+    assert!(keys(&late.bob).await.is_empty());
+    assert_eq!(late.bob.reason(&late.by_alice), "UnknownEpoch");
+}
+
+#[tokio::test]
+async fn the_request_survives_a_restart_and_a_lost_answer() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let (request, whom) = late.request().await;
+    let answers = late.answer_of(whom, request).await;
+    late.bob.restarts().await;
+    // To somebody else than the one who was asked, or under another name, it is nothing.
+    let other = if whom.name() == late.alice.name() { &late.carol } else { &late.alice };
+    let mut unsolicited = answers[0].clone();
+    unsolicited["request_id"] = json!("another");
+    gets(
+        &late.bob,
+        vec![(other.user_id(), ANSWER, answers[0].clone()), (whom.user_id(), ANSWER, unsolicited)],
+    )
+    .await;
+    assert!(late.bob.text(&late.by_alice).is_none());
+    gets(&late.bob, vec![(whom.user_id(), ANSWER, answers[0].clone())]).await;
+    late.bob.syncs().await;
+    late.bob.has_read(&late.by_alice, "by Alice");
+}
+
+/// A group in which an epoch has a key that was made up.
+fn with_false_key(mut group: Group, node: NodeId) -> Group {
+    let parts = group.epoch_key(&node).unwrap().to_parts();
+    let secret = Secret::from_bytes([7; 32]);
+    let parts = EpochKeyParts { tree: SecretTree::Whole(secret), ..parts };
+    let mut changes = matrix_dmls::GroupChanges::default();
+    let key = EpochKey::from_parts(parts).unwrap();
+    changes.epoch_keys.insert(node, Some(std::sync::Arc::new(key)));
+    group.apply(changes);
+    group
+}
+
+/// An answer to a request, by this group.
+fn answer(group: &Group, node: NodeId, request: &Value) -> Value {
+    let request: ToDeviceKeyRequestEventContent = serde_json::from_value(request.clone()).unwrap();
+    let to = <[u8; 32]>::try_from(&*request.hpke_key.0).unwrap();
+    let sealed = group.seal_epoch_key(node, &to, &request.request_id).unwrap();
+    let keys = vec![EncryptedEpochKey::new(node, sealed)];
+    let answer = ToDeviceKeyAnswerEventContent::new(request.room_id, request.request_id, keys);
+    serde_json::to_value(&answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_false_key_is_not_taken_and_its_giver_not_asked_again() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let (request, liar) = late.request().await;
+    let lie = answer(&with_false_key(liar.group().await, late.node), late.node, &request);
+    gets(&late.bob, vec![(liar.user_id(), ANSWER, lie)]).await;
+    assert!(late.bob.group().await.epoch_key(&late.node).is_none());
+    assert!(keys(&late.bob).await.wanted[&late.node].given.contains_key(liar.user_id()));
+    time_passes(&late.all(), 2 * TestClock::MINUTE).await;
+    late.bob.has_read(&late.by_alice, "by Alice");
+    late.bob.has_read(&late.by_carol, "by Carol");
+}
+
+/// The giver has posted a message that the false key reads, its own.
+#[tokio::test]
+async fn a_false_key_reads_what_its_giver_says_and_is_replaced() {
+    let late = bob_is_late(HistoryPolicy::Keep).await;
+    let (request, liar) = late.request().await;
+    let group = with_false_key(liar.group().await, late.node);
+    let account = liar.store().load_account().await.unwrap().unwrap();
+    let local = LocalMember::new(account.identity, &account.seed).unwrap();
+    let text = json!({
+        "type": "m.room.message", "room_id": liar.room(),
+        "content": { "msgtype": "m.text", "body": "a lie" },
+    });
+    let plaintext = text.to_string();
+    let bytes = group.encrypt(late.node, &local, 99, vec![], plaintext.as_bytes()).unwrap();
+    let content = MlsEncryptedEventContent::new(bytes, late.node);
+    let content = serde_json::to_value(&content).unwrap();
+    let (room, user) = (liar.room(), liar.user_id());
+    let posted = late.server.forges_event(room, user, "m.room.encrypted", None, content);
+    late.bob.syncs().await;
+    let lie = answer(&group, late.node, &request);
+    gets(&late.bob, vec![(liar.user_id(), ANSWER, lie)]).await;
+    late.bob.syncs().await;
+    late.bob.has_read(&posted, "a lie");
+    // What others say there still waits, and tells that the key is not the epoch's.
+    let honest = if liar.name() == late.alice.name() {
+        (&late.by_carol, "by Carol")
+    } else {
+        (&late.by_alice, "by Alice")
+    };
+    assert_eq!(late.bob.reason(honest.0), "UnknownEpoch");
+    assert!(!keys(&late.bob).await.unsure.is_empty());
+    time_passes(&late.all(), 2 * TestClock::MINUTE).await;
+    late.bob.has_read(honest.0, honest.1);
+    assert!(keys(&late.bob).await.is_empty());
+}
