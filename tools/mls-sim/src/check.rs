@@ -196,6 +196,7 @@ impl World {
         // An insider can shut anybody out of the epochs that it makes; MLS has no means against it. What
         // others say there before they have left it is lost to those.
         if is_known && self.is_below_attack(message.node) {
+            self.stats.kept += 1;
             self.note(&format!("an attack has kept a message from a device: {found}"));
             return Ok(());
         }

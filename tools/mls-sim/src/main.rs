@@ -246,7 +246,7 @@ fn print(reports: &BTreeMap<Scenario, Report>, all: &Report) {
         }
     }
     println!(
-        "sim: {} runs, {} failed, {} messages read {} times, {} comparisons with the model, {} ms",
-        all.runs, all.failures, all.messages, all.read, all.compared, all.took_ms
+        "sim: {} runs, {} failed, {} messages read {} times and kept from a device {} times, {} comparisons with the model, {} ms",
+        all.runs, all.failures, all.messages, all.read, all.kept, all.compared, all.took_ms
     );
 }

@@ -36,6 +36,8 @@ pub struct Stats {
     pub compared: usize,
     /// Messages that devices were to read, and have read.
     pub read: usize,
+    /// Messages that devices were to read and have not, because an attack has kept them from the epoch.
+    pub kept: usize,
     /// How long the run took, in true milliseconds.
     pub took_ms: u128,
 }

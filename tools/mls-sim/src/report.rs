@@ -20,6 +20,8 @@ pub struct Report {
     pub messages: usize,
     /// Messages read.
     pub read: usize,
+    /// Messages that an attack has kept from devices.
+    pub kept: usize,
     /// Commits.
     pub commits: usize,
     /// The most commits in one run.
@@ -51,6 +53,7 @@ impl Report {
         }
         self.messages += stats.messages;
         self.read += stats.read;
+        self.kept += stats.kept;
         self.commits += stats.commits;
         self.most_commits = self.most_commits.max(stats.commits);
         self.compared += stats.compared;

@@ -78,7 +78,7 @@ impl MlsMachine {
     fn wanted_now(&self) -> WantedKey {
         let now = self.now();
         let (next, given) = (now.saturating_add(FIRST), BTreeMap::new());
-        WantedKey { since: now, tries: 0, tried_at: now, next, asked_on: None, given }
+        WantedKey { since: now, tries: 0, tried_at: 0, next, asked_on: None, given }
     }
 
     /// Whether an epoch is one that we have a leaf in, and whose key we do not have for certain.
@@ -151,7 +151,7 @@ impl MlsMachine {
             }
             let last = PATIENCE.len() - 1;
             let pause = PATIENCE.get(usize::from(wanted.tries).min(last)).copied();
-            wanted.next = now.saturating_add(pause.unwrap_or(HOUR));
+            wanted.next = now.saturating_add(pause.filter(|_| here.is_some()).unwrap_or(HOUR));
             wanted.tried_at = now;
             wanted.asked_on = here;
             // Where there is nobody to ask, time passes all the same; not before we are somewhere.
@@ -455,7 +455,7 @@ const fn is_open(wanted: &WantedKey) -> bool {
 
 /// When a key is asked for next by a device that is in the epoch `here`.
 fn due(wanted: &WantedKey, here: Option<NodeId>) -> u64 {
-    if wanted.tries > 0 && here.is_some() && wanted.asked_on != here {
+    if wanted.tried_at > 0 && here.is_some() && wanted.asked_on != here {
         wanted.next.min(wanted.tried_at.saturating_add(IN_ANOTHER_EPOCH))
     } else {
         wanted.next

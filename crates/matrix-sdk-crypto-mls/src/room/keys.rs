@@ -26,7 +26,7 @@ pub struct WantedKey {
     pub since: u64,
     /// How often others were asked for it.
     pub tries: u8,
-    /// When that was the last time.
+    /// When that was, or would have been, the last time; 0 if never.
     pub tried_at: u64,
     /// Not asked for again before this time, unless we are in another epoch by then.
     pub next: u64,

@@ -155,8 +155,7 @@ fn key_request() -> ToDeviceKeyRequestEventContent {
 
 fn key_answer() -> ToDeviceKeyAnswerEventContent {
     let room_id = room_id!("!room:example.org").to_owned();
-    let sealed =
-        matrix_dmls::SealedEpochKey { kem_output: vec![6; 32], ciphertext: vec![7; 100] };
+    let sealed = matrix_dmls::SealedEpochKey { kem_output: vec![6; 32], ciphertext: vec![7; 100] };
     let keys = vec![EncryptedEpochKey::new(node(1), sealed.clone())];
     assert_eq!(keys[0].sealed(), sealed);
     ToDeviceKeyAnswerEventContent::new(room_id, "id".to_owned(), keys)
