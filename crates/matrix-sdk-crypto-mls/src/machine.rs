@@ -24,6 +24,7 @@ mod key_requests;
 mod look_ahead;
 mod membership;
 mod prepare;
+mod questions;
 mod read_once;
 mod relays;
 mod requests;

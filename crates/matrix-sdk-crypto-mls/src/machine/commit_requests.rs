@@ -1,29 +1,25 @@
 //! Asking other devices for commits that the room's history does not have, and answering them
 //! (protocol §6).
 
-use std::collections::BTreeMap;
-
-use matrix_dmls::{Device, NodeId, TrustRequirement};
-use ruma::{
-    OwnedDeviceId, OwnedRoomId, OwnedUserId, TransactionId, UserId, events::StaticEventContent,
-};
+use matrix_dmls::{Device, NodeId};
+use ruma::{OwnedDeviceId, OwnedUserId, TransactionId, UserId};
 use sha2::{Digest, Sha256};
 use tracing::debug;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-
-use super::{DeviceName, MlsMachine, Room, again::again, gaps::user_of, identity};
+use super::{
+    DeviceName, MlsMachine, Room,
+    again::again,
+    gaps::user_of,
+    questions::{ANSWER_PAUSE, Asker, free_at, message_to},
+};
 use crate::{
     error::MlsError,
     room::{Gap, Gaps, GraphRequest},
-    store::{Changes, OutboxRequestKind},
+    store::Changes,
     types::events::{ToDeviceCommitRequestEventContent, ToDeviceGraphEventContent},
 };
 
 const MINUTE: u64 = 60 * 1000;
-
-/// At most this many requests a minute are made in a room.
-const PER_MINUTE: usize = 3;
 
 /// How many devices are asked for it: the one that has named it, and two others.
 const TARGETS: usize = 3;
@@ -35,31 +31,16 @@ const PATIENCE: [u64; Gap::MAX_TRIES as usize] =
 /// At most this many requests are remembered.
 const MAX_REQUESTS: usize = 32;
 
-/// A device is answered so often, in milliseconds.
-const ANSWER_PAUSE: u64 = MINUTE;
-
-/// At most this many devices are remembered that were answered within that time; who comes then has to
-/// ask again.
-const MAX_ANSWERED: usize = 1000;
-
 /// The size of an answer's content, in bytes: with what is around it, it fits into a to-device message.
 pub(super) const MAX_GRAPH: usize = 48 * 1024;
-
-/// Signatures of requests: by user, and by the name of the key.
-pub(crate) type Signatures = BTreeMap<OwnedUserId, BTreeMap<String, String>>;
-
-/// The devices that were answered within the last minute, by commits or by epoch keys (true), and when.
-pub(super) type Answered = BTreeMap<(OwnedRoomId, DeviceName, bool), u64>;
 
 impl MlsMachine {
     /// When the next request is due.
     pub(super) fn next_request(&self, gaps: &Gaps) -> Option<u64> {
         let next =
             gaps.nodes.values().filter(|gap| may_be_asked_for(gap)).map(|gap| gap.next).min();
-        let mut times: Vec<_> = gaps.requests.iter().map(|request| request.at).collect();
-        times.sort_unstable();
-        let free = times.iter().rev().nth(PER_MINUTE - 1).map(|time| time.saturating_add(MINUTE));
-        next.map(|next| next.max(free.unwrap_or_default()))
+        let free = free_at(gaps.requests.iter().map(|request| request.at));
+        next.map(|next| next.max(free))
     }
 
     /// Makes the requests whose time has come, as far as that is allowed.
@@ -115,24 +96,13 @@ impl MlsMachine {
             });
             let over = gaps.requests.len().saturating_sub(MAX_REQUESTS);
             gaps.requests.drain(..over);
-            let kind = OutboxRequestKind::ToDevice {
-                event_type: ToDeviceCommitRequestEventContent::TYPE.to_owned(),
-                messages: vec![(user_id, device_id, serde_json::to_string(&content)?)],
-            };
+            let kind = message_to((user_id, device_id), &content)?;
             self.put_into_outbox(room, &mut changes, kind);
         }
         let mut view = room.view.clone();
         view.gaps = gaps;
         changes.room(&room.id).view = Some(view);
         self.save(room, changes).await
-    }
-
-    /// Our device's signature over a request, as the request carries it.
-    pub(crate) async fn signatures_of(&self, signed_json: &str) -> Result<Signatures, MlsError> {
-        let signature = identity::sign(&self.inner.olm, signed_json).await?;
-        let key = format!("ed25519:{}", self.device_id());
-        let keys = [(key, STANDARD_NO_PAD.encode(signature))].into();
-        Ok([(self.user_id().to_owned(), keys)].into())
     }
 
     /// Who is asked for an epoch next: first the device that has named it, then two others, who are
@@ -188,50 +158,24 @@ impl MlsMachine {
         sender: &UserId,
         content: &ToDeviceCommitRequestEventContent,
     ) -> Result<(), MlsError> {
-        let Some((device_id, signature)) = signature_of(sender, &content.signatures) else {
-            return Ok(());
-        };
-        let name = (sender.to_owned(), device_id);
-        if !content.is_within_limits()
-            || (name.0 == self.user_id() && name.1 == self.device_id())
-            || !self.may_answer(&content.room_id, &name, false)
-        {
-            return Ok(());
-        }
-        again!(self.answer(&name, content, &signature))
-    }
-
-    /// Whether a device can be answered again: by commits, or by epoch keys.
-    pub(super) fn may_answer(&self, room_id: &OwnedRoomId, name: &DeviceName, keys: bool) -> bool {
-        let now = self.now();
-        let answered = &mut self.transient().answered;
-        answered.retain(|_, time| now.saturating_sub(*time) < ANSWER_PAUSE);
-        let name = (room_id.clone(), name.clone(), keys);
-        answered.len() < MAX_ANSWERED && !answered.contains_key(&name)
-    }
-
-    pub(super) fn has_answered(&self, room_id: &OwnedRoomId, name: &DeviceName, keys: bool) {
-        let now = self.now();
-        self.transient().answered.insert((room_id.clone(), name.clone(), keys), now);
+        let Some(asker) = self.asker(sender, content) else { return Ok(()) };
+        again!(self.answer(&asker, content))
     }
 
     async fn answer(
         &self,
-        name: &DeviceName,
+        asker: &Asker,
         content: &ToDeviceCommitRequestEventContent,
-        signature: &[u8],
     ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(&content.room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(tip) = room.group.sending_tip() else { return Ok(()) };
-        let trust = room.extension(&tip).map(|extension| extension.trust).unwrap_or_default();
-        let json = content.signed_json()?;
-        if self.asking_device(room, name, trust, &json, signature).await?.is_none() {
+        if self.asking_device(room, &tip, asker, content).await?.is_none() {
             return Ok(());
         }
         let graph = self.graph_for(room, &content.nodes, &content.tips, MAX_GRAPH).await?;
         let Some(graph) = graph else { return Ok(()) };
-        self.has_answered(&room.id, name, false);
+        self.has_answered(asker, content);
         let mut view = room.view.clone();
         for node in &content.nodes {
             self.plan_relay(room, &mut view.gaps, node);
@@ -239,10 +183,7 @@ impl MlsMachine {
         debug!(room_id = %room.id, commits = graph.commits.len(), "Answering a request for commits");
         let answer =
             ToDeviceGraphEventContent::new(room.id.clone(), content.request_id.clone(), graph);
-        let kind = OutboxRequestKind::ToDevice {
-            event_type: ToDeviceGraphEventContent::TYPE.to_owned(),
-            messages: vec![(name.0.clone(), name.1.clone(), serde_json::to_string(&answer)?)],
-        };
+        let kind = message_to(asker.name.clone(), &answer)?;
         let mut changes = Changes::default();
         self.put_into_outbox(room, &mut changes, kind);
         if view != room.view {
@@ -250,31 +191,6 @@ impl MlsMachine {
         }
         self.save(room, changes).await?;
         self.mind_gaps(room).await
-    }
-
-    /// The Matrix key of a device, if the room's group is to have the device and it has signed this
-    /// request.
-    pub(super) async fn asking_device(
-        &self,
-        room: &Room,
-        (user_id, device_id): &DeviceName,
-        trust: TrustRequirement,
-        signed_json: &str,
-        signature: &[u8],
-    ) -> Result<Option<[u8; 32]>, MlsError> {
-        if !room.view.wanted_users().any(|wanted| wanted == user_id) {
-            return Ok(None);
-        }
-        let Some(device) = self.inner.olm.get_device(user_id, device_id, None).await? else {
-            return Ok(None);
-        };
-        if trust == TrustRequirement::CrossSigned && !device.is_cross_signed_by_owner() {
-            return Ok(None);
-        }
-        let key = device.ed25519_key().map(|key| *key.as_bytes());
-        let has_signed =
-            |key: &[u8; 32]| matrix_dmls::verify_device_signature(key, signed_json, signature);
-        Ok(key.filter(has_signed))
     }
 
     /// Somebody answers us.
@@ -316,15 +232,4 @@ impl MlsMachine {
 
 fn may_be_asked_for(gap: &Gap) -> bool {
     gap.searched && gap.is_open()
-}
-
-/// The device that has signed a request, and its signature, if there is exactly one.
-pub(super) fn signature_of(
-    sender: &UserId,
-    signatures: &Signatures,
-) -> Option<(OwnedDeviceId, Vec<u8>)> {
-    let keys = signatures.get(sender).filter(|keys| keys.len() == 1)?;
-    let (key, signature) = keys.first_key_value()?;
-    let device_id = key.strip_prefix("ed25519:")?;
-    Some((OwnedDeviceId::from(device_id), STANDARD_NO_PAD.decode(signature).ok()?))
 }

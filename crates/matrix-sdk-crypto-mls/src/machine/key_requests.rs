@@ -7,18 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{EpochKey, Identity, NodeId, NodeStatus};
-use ruma::{OwnedDeviceId, OwnedUserId, TransactionId, UserId, events::StaticEventContent};
+use ruma::{OwnedDeviceId, OwnedUserId, TransactionId, UserId};
 use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use super::{
-    DeviceName, MlsMachine, Room, again::again, commit_requests::signature_of, gaps::user_of,
-    heavy::heavy, join_requests::has_stayed_since, room_events::EventHead,
+    DeviceName, MlsMachine, Room,
+    again::again,
+    gaps::user_of,
+    heavy::heavy,
+    join_requests::has_stayed_since,
+    questions::{Asker, free_at, message_to},
+    room_events::EventHead,
 };
 use crate::{
     error::MlsError,
     room::{KeyRequest, KeyRequests, WantedKey},
-    store::{Changes, OutboxRequestKind},
+    store::Changes,
     types::events::{
         Bytes, EncryptedEpochKey, MlsEncryptedEventContent, ToDeviceKeyAnswerEventContent,
         ToDeviceKeyRequestEventContent,
@@ -38,9 +43,6 @@ const PATIENCE: [u64; 6] = [20 * SECOND, MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 
 
 /// Once we are in another epoch than when it was asked for last, it is asked for again after this time.
 const IN_ANOTHER_EPOCH: u64 = MINUTE;
-
-/// At most this many requests a minute are made in a room.
-const PER_MINUTE: usize = 3;
 
 /// At most this many epochs of a room are asked for at a time.
 const MAX_WANTED: usize = 64;
@@ -116,10 +118,7 @@ impl MlsMachine {
         let here = (!keys.wanted.is_empty()).then(|| shows_itself_in(room)).flatten();
         let next = keys.wanted.values().filter(|wanted| is_open(wanted));
         let next = next.map(|wanted| due(wanted, here)).min()?;
-        let mut times: Vec<_> = keys.open.iter().map(|request| request.at).collect();
-        times.sort_unstable();
-        let free = times.iter().rev().nth(PER_MINUTE - 1).map(|time| time.saturating_add(MINUTE));
-        Some(next.max(free.unwrap_or_default()))
+        Some(next.max(free_at(keys.open.iter().map(|request| request.at))))
     }
 
     /// Makes the requests whose time has come, as far as that is allowed.
@@ -179,10 +178,7 @@ impl MlsMachine {
             keys.open.push(KeyRequest { id, asked: user_id.clone(), at: now, nodes, secret });
             let over = keys.open.len().saturating_sub(MAX_REQUESTS);
             keys.open.drain(..over);
-            let kind = OutboxRequestKind::ToDevice {
-                event_type: ToDeviceKeyRequestEventContent::TYPE.to_owned(),
-                messages: vec![(user_id, device_id, serde_json::to_string(&content)?)],
-            };
+            let kind = message_to((user_id, device_id), &content)?;
             self.put_into_outbox(room, &mut changes, kind);
         }
         let mut view = room.view.clone();
@@ -235,36 +231,24 @@ impl MlsMachine {
         sender: &UserId,
         content: &ToDeviceKeyRequestEventContent,
     ) -> Result<(), MlsError> {
-        let Some((device_id, signature)) = signature_of(sender, &content.signatures) else {
-            return Ok(());
-        };
-        let name = (sender.to_owned(), device_id);
-        if !content.is_within_limits()
-            || (name.0 == self.user_id() && name.1 == self.device_id())
-            || !self.may_answer(&content.room_id, &name, true)
-        {
-            return Ok(());
-        }
-        again!(self.give_keys(&name, content, &signature))
+        let Some(asker) = self.asker(sender, content) else { return Ok(()) };
+        again!(self.give_keys(&asker, content))
     }
 
     async fn give_keys(
         &self,
-        name: &DeviceName,
+        asker: &Asker,
         content: &ToDeviceKeyRequestEventContent,
-        signature: &[u8],
     ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(&content.room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
         let Some(tip) = room.group.sending_tip() else { return Ok(()) };
-        let trust = room.trust(&tip);
-        let json = content.signed_json()?;
-        let Some(device_key) = self.asking_device(room, name, trust, &json, signature).await?
-        else {
+        let Some(device_key) = self.asking_device(room, &tip, asker, content).await? else {
             return Ok(());
         };
         // Making out the rest takes its time.
-        self.has_answered(&room.id, name, true);
+        self.has_answered(asker, content);
+        let name = &asker.name;
         let Some(asks) = member_of(room, content.tip, name, device_key) else { return Ok(()) };
         let is_here =
             room.group.roster(&tip).is_some_and(|roster| roster.leaf_of_identity(&asks).is_some());
@@ -305,10 +289,7 @@ impl MlsMachine {
         debug!(room_id = %room.id, user_id = %name.0, keys = keys.len(), "Giving epoch keys");
         let answer =
             ToDeviceKeyAnswerEventContent::new(room.id.clone(), content.request_id.clone(), keys);
-        let kind = OutboxRequestKind::ToDevice {
-            event_type: ToDeviceKeyAnswerEventContent::TYPE.to_owned(),
-            messages: vec![(name.0.clone(), name.1.clone(), serde_json::to_string(&answer)?)],
-        };
+        let kind = message_to(name.clone(), &answer)?;
         let mut changes = Changes::default();
         self.put_into_outbox(room, &mut changes, kind);
         self.save(room, changes).await

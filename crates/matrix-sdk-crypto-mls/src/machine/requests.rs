@@ -82,7 +82,7 @@ pub(super) struct Transient {
     pub(super) youngest: BTreeMap<OwnedRoomId, u64>,
     /// When something is due about what is missing in a room, in milliseconds since 1970.
     pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
-    pub(super) answered: super::commit_requests::Answered,
+    pub(super) answered: super::questions::Answered,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }
