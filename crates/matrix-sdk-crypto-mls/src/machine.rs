@@ -32,6 +32,7 @@ mod retention;
 mod room_events;
 mod rooms;
 mod seqs;
+mod spare_keys;
 mod standing;
 mod sync;
 mod welcomes;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     gaps::{Gap, Gaps, GraphRequest, Walk},
-    keys::{KeyRequest, KeyRequests, WantedKey},
+    keys::{KeyRequest, KeyRequests, SpareKey, WantedKey},
     left_behind::{Behind, HeldJoinRequest},
     standing::Standing,
 };

@@ -184,6 +184,12 @@ impl Group {
         changes
     }
 
+    /// The epochs whose keys somebody has given us, and that we have not entered.
+    pub fn given(&self) -> impl Iterator<Item = NodeId> {
+        let is_seen = |node: &NodeId| self.graph.status(node) == Some(NodeStatus::Seen);
+        self.epoch_keys.keys().copied().filter(is_seen)
+    }
+
     /// `EncryptContext` of RFC 9420 §5.1.3.
     fn seal_info(&self, node: NodeId, request_id: &str) -> Vec<u8> {
         let mut context = Writer::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use matrix_dmls::{
-    ALGORITHM, DecryptError, DecryptedMessage, Device, GroupError, NodeId, NodeStatus,
+    ALGORITHM, DecryptError, DecryptedMessage, Device, GroupChanges, GroupError, NodeId, NodeStatus,
 };
 use ruma::{
     OwnedEventId, OwnedUserId, RoomId,
@@ -115,15 +115,24 @@ impl MlsMachine {
         let malformed = |reason: &str| DecryptionError::Malformed(reason.to_owned());
         let mut guard = self.lock_room_to_read(room_id, &content.epoch).await?;
         let Some(room) = guard.as_mut() else { return Err(malformed("no room")) };
-        let (message, erased) = match room.group.read(&content.ciphertext.0) {
+        let node = content.epoch;
+        let read = match room.group.read(&content.ciphertext.0) {
+            Err(error @ (GroupError::NoEpochKey(_) | GroupError::Decrypt(_))) => {
+                let by_spare = self.read_by_spare_key(room, node, &content.ciphertext.0).await?;
+                by_spare.map(|message| (message, GroupChanges::default())).ok_or(error)
+            }
+            read => read,
+        };
+        let (message, erased) = match read {
             Ok(read) => read,
             Err(GroupError::Decrypt(DecryptError::KeyErased { leaf, generation })) => {
-                let key = MessageKey { node: content.epoch, leaf, generation };
+                let key = MessageKey { node, leaf, generation };
                 return self.read_before(room, event_id, &key, &content.ciphertext.0).await;
             }
-            Err(GroupError::Decrypt(_)) if self.doubts(room, content.epoch).await? => {
-                self.queue(room, event_id, content.epoch, head).await?;
-                return Err(DecryptionError::UnknownEpoch(content.epoch));
+            // Of an epoch whose key somebody has given us: that may have been a false one.
+            Err(GroupError::Decrypt(_)) if self.want_key(room, node).await? => {
+                self.queue(room, event_id, node, head).await?;
+                return Err(DecryptionError::UnknownEpoch(node));
             }
             Err(GroupError::NoEpochKey(node)) => {
                 let reason = self.why_no_key(room, node, epoch);
@@ -146,7 +155,6 @@ impl MlsMachine {
             Err(error) => return Err(malformed(&error.to_string())),
         };
         self.check_sender(&head.sender, &message)?;
-        self.has_read(room, content.epoch, &head.sender).await?;
         let plaintext: Plaintext = serde_json::from_slice(&message.plaintext)
             .map_err(|_| malformed("the plaintext is not JSON of an event"))?;
         if plaintext.room_id != room_id {

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use matrix_dmls::{EpochKey, Identity, NodeId, NodeStatus};
-use ruma::{OwnedDeviceId, OwnedUserId, TransactionId, UserId};
+use matrix_dmls::{Device, Identity, NodeId, NodeStatus};
+use ruma::{OwnedDeviceId, OwnedUserId, RoomId, TransactionId, UserId};
 use sha2::{Digest, Sha256};
 use tracing::debug;
 
@@ -18,15 +18,13 @@ use super::{
     heavy::heavy,
     join_requests::has_stayed_since,
     questions::{Asker, free_at, message_to},
-    room_events::EventHead,
 };
 use crate::{
     error::MlsError,
     room::{KeyRequest, KeyRequests, WantedKey},
     store::Changes,
     types::events::{
-        Bytes, EncryptedEpochKey, MlsEncryptedEventContent, ToDeviceKeyAnswerEventContent,
-        ToDeviceKeyRequestEventContent,
+        EncryptedEpochKey, ToDeviceKeyAnswerEventContent, ToDeviceKeyRequestEventContent,
     },
 };
 
@@ -39,17 +37,24 @@ const DAY: u64 = 24 * HOUR;
 const FIRST: u64 = 20 * SECOND;
 
 /// How long an answer is waited for after each try, in milliseconds; the last one for all further tries.
-const PATIENCE: [u64; 6] = [20 * SECOND, MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 6 * HOUR];
+const PATIENCE: [u64; 7] =
+    [20 * SECOND, MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 6 * HOUR, 24 * HOUR];
 
-/// Once we are in another epoch than when it was asked for last, it is asked for again after this time.
+/// Once we are in another epoch than when it was asked for last, it is asked for again after this time,
+/// so often.
 const IN_ANOTHER_EPOCH: u64 = MINUTE;
+const MAX_EARLY: u8 = 8;
 
-/// At most this many epochs of a room are asked for at a time.
+/// Nobody is asked again before this time.
+const SAME_USER: u64 = MINUTE;
+
+/// At most this many epochs of a room are asked for at a time, and of these so many that one user has
+/// made.
 const MAX_WANTED: usize = 64;
+const MAX_OF_ONE_USER: usize = 10;
 
-/// How long a key is wanted, in milliseconds: as long as others hold the states by which we show who
-/// we are.
-const WANTED_AGE: u64 = 7 * DAY;
+/// How long a key is wanted, in milliseconds: as long as messages wait.
+const WANTED_AGE: u64 = 30 * DAY;
 
 /// How long an answer is taken, in milliseconds; then the key that it is encrypted to is erased.
 const ANSWER_AGE: u64 = DAY;
@@ -57,38 +62,56 @@ const ANSWER_AGE: u64 = DAY;
 /// At most this many requests are remembered.
 const MAX_REQUESTS: usize = 32;
 
-/// At most this many of the messages that wait are tried with a key that somebody has given us.
-const MAX_TRIED: usize = 100;
+/// How long a request of somebody else is held that names an epoch which we are not in yet.
+const EARLY_AGE: u64 = MINUTE;
+
+/// At most this many are held.
+const MAX_HELD: usize = 100;
+
+/// A request that is looked at again when the room's events have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldKeyRequest {
+    sender: OwnedUserId,
+    content: ToDeviceKeyRequestEventContent,
+    at: u64,
+}
 
 impl MlsMachine {
-    /// A message waits for an epoch that we know and cannot enter. If we have a leaf in it, its key is
-    /// asked for.
-    pub(super) async fn want_key(&self, room: &mut Room, node: NodeId) -> Result<(), MlsError> {
-        let mut keys = room.view.keys.clone();
-        if keys.wanted.contains_key(&node)
-            || keys.wanted.len() >= MAX_WANTED
-            || !self.lacks_key(room, &node)
-        {
-            return Ok(());
+    /// A message waits for an epoch that we know, and that no key reads which we have. If we have a leaf
+    /// in it, its key is asked for. Whether it is.
+    pub(super) async fn want_key(&self, room: &mut Room, node: NodeId) -> Result<bool, MlsError> {
+        if !self.may_be_given(room, &node) {
+            return Ok(false);
         }
-        keys.wanted.insert(node, self.wanted_now());
+        let mut keys = room.view.keys.clone();
+        if let Some(wanted) = keys.wanted.get_mut(&node) {
+            wanted.open = true;
+        } else if make_place(room, &mut keys.wanted, &node) {
+            let now = self.now();
+            let wanted = WantedKey {
+                open: true,
+                since: now,
+                tries: 0,
+                early: 0,
+                tried_at: 0,
+                next: now.saturating_add(FIRST),
+                asked_on: None,
+                given: BTreeSet::new(),
+            };
+            keys.wanted.insert(node, wanted);
+        }
+        let is_wanted = keys.wanted.contains_key(&node);
         self.save_keys(room, keys).await?;
         self.plan_gaps(room);
-        Ok(())
+        Ok(is_wanted)
     }
 
-    fn wanted_now(&self) -> WantedKey {
-        let now = self.now();
-        let (next, given) = (now.saturating_add(FIRST), BTreeMap::new());
-        WantedKey { since: now, tries: 0, tried_at: 0, next, asked_on: None, given }
-    }
-
-    /// Whether an epoch is one that we have a leaf in, and whose key we do not have for certain.
-    fn lacks_key(&self, room: &Room, node: &NodeId) -> bool {
+    /// Whether an epoch is one that we have a leaf in and have not entered, and whose key others may
+    /// give away.
+    fn may_be_given(&self, room: &Room, node: &NodeId) -> bool {
         let ours = self.inner.local.identity();
         let group = &room.group;
         group.graph().status(node) == Some(NodeStatus::Seen)
-            && (group.epoch_key(node).is_none() || room.view.keys.unsure.contains_key(node))
             && !group.reads_once(node)
             && group.roster(node).is_some_and(|roster| roster.leaf_of_identity(ours).is_some())
     }
@@ -101,14 +124,19 @@ impl MlsMachine {
         let now = self.now();
         let mut keys = room.view.keys.clone();
         keys.wanted.retain(|node, wanted| {
-            now.saturating_sub(wanted.since) <= WANTED_AGE && self.lacks_key(room, node)
+            // A clock that was set back must not keep it for years.
+            wanted.since = wanted.since.min(now);
+            wanted.tried_at = wanted.tried_at.min(now);
+            wanted.next = wanted.next.min(now.saturating_add(DAY));
+            now.saturating_sub(wanted.since) <= WANTED_AGE && self.may_be_given(room, node)
         });
-        keys.open.retain(|request| {
+        keys.open.retain_mut(|request| {
+            request.at = request.at.min(now);
             now.saturating_sub(request.at) <= ANSWER_AGE
-                && request.nodes.iter().any(|node| keys.wanted.contains_key(node))
+                && request.nodes.iter().any(|node| is_open(&keys.wanted, node))
         });
-        let is_seen = |node: &NodeId| room.group.graph().status(node) == Some(NodeStatus::Seen);
-        keys.unsure.retain(|node, _| is_seen(node));
+        keys.asked.retain(|(_, at)| *at <= now && now.saturating_sub(*at) < SAME_USER);
+        super::spare_keys::drop_old(room, &mut keys, now);
         self.save_keys(room, keys).await
     }
 
@@ -116,9 +144,9 @@ impl MlsMachine {
     pub(super) fn next_key_request(&self, room: &Room) -> Option<u64> {
         let keys = &room.view.keys;
         let here = (!keys.wanted.is_empty()).then(|| shows_itself_in(room)).flatten();
-        let next = keys.wanted.values().filter(|wanted| is_open(wanted));
+        let next = keys.wanted.values().filter(|wanted| wanted.open);
         let next = next.map(|wanted| due(wanted, here)).min()?;
-        Some(next.max(free_at(keys.open.iter().map(|request| request.at))))
+        Some(next.max(free_at(keys.asked.iter().map(|(_, at)| *at))))
     }
 
     /// Makes the requests whose time has come, as far as that is allowed.
@@ -136,10 +164,17 @@ impl MlsMachine {
         let mut target: Option<DeviceName> = None;
         let mut nodes = Vec::new();
         for (node, wanted) in &mut keys.wanted {
-            if !is_open(wanted) || due(wanted, here) > now {
+            if !wanted.open || due(wanted, here) > now {
                 continue;
             }
             let whom = here.and_then(|_| self.whom_to_ask_for_key(room, node, wanted));
+            let asked = |name: &DeviceName| keys.asked.iter().find(|(user, _)| *user == name.0);
+            if let Some((_, at)) = whom.as_ref().and_then(asked) {
+                // It would not answer, and that would be taken for its having no key.
+                wanted.asked_on = here;
+                wanted.next = at.saturating_add(SAME_USER).max(now.saturating_add(SECOND));
+                continue;
+            }
             if target.is_none() {
                 target.clone_from(&whom);
             }
@@ -150,6 +185,8 @@ impl MlsMachine {
             }
             let last = PATIENCE.len() - 1;
             let pause = PATIENCE.get(usize::from(wanted.tries).min(last)).copied();
+            let is_early = wanted.asked_on.is_some() && wanted.next > now;
+            wanted.early = wanted.early.saturating_add(u8::from(is_early));
             wanted.next = now.saturating_add(pause.filter(|_| here.is_some()).unwrap_or(HOUR));
             wanted.tried_at = now;
             wanted.asked_on = here;
@@ -175,6 +212,7 @@ impl MlsMachine {
             let tag = heavy(&room.group, move |group| group.key_request_tag(tip, &tagged)).await?;
             content.tag = tag.to_vec().into();
             content.signatures = self.signatures_of(&content.signed_json()?).await?;
+            keys.asked.push((user_id.clone(), now));
             keys.open.push(KeyRequest { id, asked: user_id.clone(), at: now, nodes, secret });
             let over = keys.open.len().saturating_sub(MAX_REQUESTS);
             keys.open.drain(..over);
@@ -187,8 +225,8 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// Who is asked for an epoch's key next. First a member who is another one for each who asks, then
-    /// the author, who has the key for certain, then others.
+    /// Who is asked for an epoch's key next: by turns the author, who has it for certain, and the others,
+    /// in an order that is another for each who asks. One device of each user first.
     fn whom_to_ask_for_key(
         &self,
         room: &Room,
@@ -197,31 +235,30 @@ impl MlsMachine {
     ) -> Option<DeviceName> {
         let own = self.inner.local.device();
         let roster = room.group.roster(node)?;
-        let author = room.group.graph().get(node)?.author.member.device().clone();
-        let mut targets: Vec<_> = roster
+        let author = room.group.graph().get(node)?.author.member.device();
+        let mut others: Vec<_> = roster
             .iter()
             .map(|(_, member)| member.device())
             .filter(|device| *device != own && room.view.is_joined(&device.user_id))
-            .filter(|device| !wanted.given.keys().any(|giver| giver.as_str() == device.user_id))
+            .filter(|device| !wanted.given.iter().any(|giver| giver.as_str() == device.user_id))
             .collect();
-        targets.sort_by_cached_key(|device| -> [u8; 32] {
+        others.sort_by_cached_key(|device| -> [u8; 32] {
             Sha256::new_with_prefix(node.as_bytes())
                 .chain_update(own.device_key)
                 .chain_update(device.device_key)
                 .finalize()
                 .into()
         });
-        if let Some(place) = targets.iter().position(|device| **device == author)
-            && place > 1
-        {
-            let author = targets.remove(place);
-            targets.insert(1, author);
-        }
-        // Two devices of one user mostly have the same.
+        let is_there = others.iter().position(|device| *device == author);
+        let author = is_there.map(|place| others.remove(place));
         let mut users = BTreeSet::new();
-        targets.retain(|device| users.insert(&device.user_id));
-        let place = usize::from(wanted.tries).checked_rem(targets.len())?;
-        let device = targets.get(place)?;
+        let (mut first, second): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|device| users.insert(&device.user_id));
+        first.extend(second);
+        let tries = usize::from(wanted.tries);
+        let other =
+            (tries / 2).checked_rem(first.len()).and_then(|place| first.get(place).copied());
+        let device = if tries % 2 == 1 { author.or(other) } else { other.or(author) }?;
         Some((user_of(device)?, OwnedDeviceId::from(device.device_id.as_str())))
     }
 
@@ -235,6 +272,21 @@ impl MlsMachine {
         again!(self.give_keys(&asker, content))
     }
 
+    /// Looks at the requests again that came before what they name.
+    pub(super) async fn answer_held_requests(&self, room_id: &RoomId) -> Result<(), MlsError> {
+        let now = self.now();
+        let held: Vec<_> = {
+            let held = &mut self.transient().key_requests;
+            held.retain(|request| now.saturating_sub(request.at) <= EARLY_AGE);
+            held.iter().filter(|request| request.content.room_id == room_id).cloned().collect()
+        };
+        // They stay until their time is over: who was answered is not answered again so soon.
+        for HeldKeyRequest { sender, content, .. } in held {
+            self.take_key_request(&sender, &content).await?;
+        }
+        Ok(())
+    }
+
     async fn give_keys(
         &self,
         asker: &Asker,
@@ -246,31 +298,40 @@ impl MlsMachine {
         let Some(device_key) = self.asking_device(room, &tip, asker, content).await? else {
             return Ok(());
         };
+        let name = &asker.name;
+        let asks = member_of(room, content.tip, name, device_key).filter(|asks| {
+            // Whoever took the device's store before that has no part in the epochs after it.
+            let roster = room.group.roster(&tip);
+            roster.is_some_and(|roster| roster.leaf_of_identity(asks).is_some())
+                && room.group.state(&content.tip).is_some()
+                && has_stayed_since(room, tip, &asks.device, content.tip)
+        });
+        let Some(asks) = asks else {
+            // To-device events come before the room's: perhaps we do not know its epoch yet.
+            let held = &mut self.transient().key_requests;
+            let is_held = held.iter().any(|held| held.content == *content);
+            if !is_held && held.len() < MAX_HELD {
+                let (sender, content) = (name.0.clone(), content.clone());
+                held.push(HeldKeyRequest { sender, content, at: self.now() });
+            }
+            return Ok(());
+        };
         // Making out the rest takes its time.
         self.has_answered(asker, content);
-        let name = &asker.name;
-        let Some(asks) = member_of(room, content.tip, name, device_key) else { return Ok(()) };
-        let is_here =
-            room.group.roster(&tip).is_some_and(|roster| roster.leaf_of_identity(&asks).is_some());
-        // Whoever took the device's store before that has no part in the epochs after it.
-        if !is_here || !has_stayed_since(room, tip, &asks.device, content.tip) {
-            debug!(room_id = %room.id, user_id = %name.0, "Epoch keys are asked for from an old epoch");
-            return Ok(());
-        }
         let Ok(hpke_key) = <[u8; 32]>::try_from(&*content.hpke_key.0) else { return Ok(()) };
-        let (nodes, id) = (content.nodes.clone(), content.request_id.clone());
+        let is_theirs = |node: &NodeId| {
+            let roster = room.group.roster(node);
+            room.group.graph().status(node) == Some(NodeStatus::Entered)
+                && roster.is_some_and(|roster| roster.leaf_of_identity(&asks).is_some())
+                && is_no_newer_there(room, *node, content.tip, &asks.device)
+        };
+        let nodes: BTreeSet<_> = content.nodes.iter().copied().filter(is_theirs).collect();
         let (at, tagged, tag) = (content.tip, content.tagged_json()?, content.tag.0.clone());
+        let id = content.request_id.clone();
         let keys = heavy(&room.group, move |group| {
             if !group.is_key_request_tag(at, tagged.as_bytes(), &tag)? {
                 return Ok(Vec::new());
             }
-            let is_theirs = |node: &NodeId| {
-                group.graph().status(node) == Some(NodeStatus::Entered)
-                    && group
-                        .roster(node)
-                        .is_some_and(|roster| roster.leaf_of_identity(&asks).is_some())
-            };
-            let nodes: BTreeSet<_> = nodes.into_iter().filter(is_theirs).collect();
             let seal = |node| {
                 let sealed = group.seal_epoch_key(node, &hpke_key, &id).ok()?;
                 Some(EncryptedEpochKey::new(node, sealed))
@@ -287,8 +348,8 @@ impl MlsMachine {
             }
         };
         debug!(room_id = %room.id, user_id = %name.0, keys = keys.len(), "Giving epoch keys");
-        let answer =
-            ToDeviceKeyAnswerEventContent::new(room.id.clone(), content.request_id.clone(), keys);
+        let id = content.request_id.clone();
+        let answer = ToDeviceKeyAnswerEventContent::new(room.id.clone(), id, keys);
         let kind = message_to(name.clone(), &answer)?;
         let mut changes = Changes::default();
         self.put_into_outbox(room, &mut changes, kind);
@@ -296,11 +357,14 @@ impl MlsMachine {
     }
 
     /// Somebody gives us epoch keys.
-    pub(super) async fn take_key_answer(
+    pub(crate) async fn take_key_answer(
         &self,
         sender: &OwnedUserId,
         content: &ToDeviceKeyAnswerEventContent,
     ) -> Result<(), MlsError> {
+        if content.keys.len() > ToDeviceKeyRequestEventContent::MAX_NODES {
+            return Ok(());
+        }
         again!(async {
             let mut guard = self.lock_room(&content.room_id).await?;
             let Some(room) = guard.as_mut() else { return Ok(()) };
@@ -312,104 +376,45 @@ impl MlsMachine {
             };
             let request = keys.open.remove(place);
             let mut changes = Changes::default();
-            let mut taken = Vec::new();
-            for given in &content.keys {
-                let node = given.epoch;
-                if !request.nodes.contains(&node)
-                    || taken.contains(&node)
-                    || !self.lacks_key(room, &node)
-                {
+            let mut reads = Vec::new();
+            for node in &request.nodes {
+                let given = content.keys.iter().find(|given| given.epoch == *node);
+                let Some(given) = given.filter(|_| self.may_be_given(room, node)) else { continue };
+                let sealed = given.sealed();
+                let Some((key, has_read)) =
+                    self.try_given_key(room, *node, &request, sealed).await?
+                else {
                     continue;
+                };
+                let Some(wanted) = keys.wanted.get_mut(node) else { continue };
+                wanted.given.insert(sender.clone());
+                if has_read {
+                    wanted.open = false;
+                    reads.push(*node);
                 }
-                let opened =
-                    room.group.open_epoch_key(node, &request.secret, &request.id, &given.sealed());
-                let Ok(key) = opened else { continue };
-                let authors = self.authors_of_waiting(room, &key).await?;
-                let hash = hash_of(&key);
-                let wanted = keys.wanted.get_mut(&node);
-                let is_given_by_two = wanted.as_ref().is_some_and(|wanted| {
-                    wanted.given.iter().any(|(giver, given)| giver != sender && *given == hash)
-                });
-                if is_given_by_two || authors.iter().any(|author| author != sender) {
-                    keys.unsure.remove(&node);
-                } else if room.group.epoch_key(&node).is_none() && !authors.is_empty() {
-                    keys.unsure.insert(node, sender.clone());
+                if has_read && room.group.epoch_key(node).is_none() {
+                    changes.room(&room.id).group.extend(room.group.take_epoch_key(key));
                 } else {
-                    if let Some(wanted) = wanted {
-                        wanted.given.insert(sender.clone(), hash);
-                    }
-                    continue;
+                    super::spare_keys::hold(&mut keys, &key, has_read, self.now());
                 }
-                keys.wanted.remove(&node);
-                changes.room(&room.id).group.extend(room.group.take_epoch_key(key));
-                taken.push(node);
             }
             let mut view = room.view.clone();
             view.keys = keys;
             changes.room(&room.id).view = Some(view);
             self.save(room, changes).await?;
-            for node in taken {
-                Box::pin(self.take_queued(room, node)).await?;
+            for node in reads {
+                Box::pin(self.take_waiting(room, node)).await?;
             }
             self.plan_gaps(room);
             Ok(())
         })
     }
 
-    /// The users whose messages, of those that wait, a key reads.
-    async fn authors_of_waiting(
-        &self,
-        room: &Room,
-        key: &EpochKey,
-    ) -> Result<BTreeSet<OwnedUserId>, MlsError> {
-        let waiting = self.inner.store.queued_events(&room.id, &key.node()).await?;
-        let mut authors = BTreeSet::new();
-        for event in waiting.iter().take(MAX_TRIED) {
-            let Some(head) = EventHead::read(&event.json) else { continue };
-            let Some(content) = head.content::<MlsEncryptedEventContent>() else { continue };
-            let message = key.decrypt(&content.ciphertext.0);
-            if message.is_ok_and(|message| message.sender.device().user_id == head.sender.as_str())
-            {
-                authors.insert(head.sender);
-            }
-        }
-        Ok(authors)
-    }
-
-    /// A message was read by a key that somebody has given us. If it is not that one's own, the key is
-    /// the epoch's for certain.
-    pub(super) async fn has_read(
+    pub(super) async fn save_keys(
         &self,
         room: &mut Room,
-        node: NodeId,
-        sender: &UserId,
+        keys: KeyRequests,
     ) -> Result<(), MlsError> {
-        if room.view.keys.unsure.get(&node).is_none_or(|giver| giver == sender) {
-            return Ok(());
-        }
-        let mut keys = room.view.keys.clone();
-        keys.unsure.remove(&node);
-        keys.wanted.remove(&node);
-        self.save_keys(room, keys).await
-    }
-
-    /// A message cannot be read by the key that is held of its epoch. If that is one that somebody has
-    /// given us, and nothing has shown yet that it is the epoch's, somebody else is asked. Whether the
-    /// message is to wait for that.
-    pub(super) async fn doubts(&self, room: &mut Room, node: NodeId) -> Result<bool, MlsError> {
-        let mut keys = room.view.keys.clone();
-        let (Some(giver), Some(key)) = (keys.unsure.get(&node), room.group.epoch_key(&node)) else {
-            return Ok(false);
-        };
-        let wanted = keys.wanted.entry(node).or_insert_with(|| self.wanted_now());
-        wanted.given.insert(giver.clone(), hash_of(key));
-        let waits = is_open(wanted);
-        self.save_keys(room, keys).await?;
-        self.plan_gaps(room);
-        Ok(waits)
-    }
-
-    async fn save_keys(&self, room: &mut Room, keys: KeyRequests) -> Result<(), MlsError> {
         if keys == room.view.keys {
             return Ok(());
         }
@@ -421,26 +426,63 @@ impl MlsMachine {
     }
 }
 
-/// By which two keys of an epoch are compared.
-fn hash_of(key: &EpochKey) -> Bytes {
-    let mut hash = Sha256::new_with_prefix(key.group_context());
-    for secret in key.encryption_secret().into_iter().chain([key.sender_data_secret()]) {
-        hash.update(secret.as_bytes());
-    }
-    hash.finalize().to_vec().into()
-}
-
-const fn is_open(wanted: &WantedKey) -> bool {
-    wanted.tries < WantedKey::MAX_TRIES
+fn is_open(wanted: &BTreeMap<NodeId, WantedKey>, node: &NodeId) -> bool {
+    wanted.get(node).is_some_and(|wanted| wanted.open)
 }
 
 /// When a key is asked for next by a device that is in the epoch `here`.
 fn due(wanted: &WantedKey, here: Option<NodeId>) -> u64 {
-    if wanted.tried_at > 0 && here.is_some() && wanted.asked_on != here {
-        wanted.next.min(wanted.tried_at.saturating_add(IN_ANOTHER_EPOCH))
-    } else {
-        wanted.next
+    let pause = match wanted.asked_on {
+        _ if wanted.tried_at == 0 || here.is_none() || wanted.asked_on == here => {
+            return wanted.next;
+        }
+        // We were nowhere, and could not ask.
+        None => FIRST,
+        Some(_) if wanted.early < MAX_EARLY => IN_ANOTHER_EPOCH,
+        Some(_) => return wanted.next,
+    };
+    wanted.next.min(wanted.tried_at.saturating_add(pause))
+}
+
+/// Sees to it that one more epoch can be wanted: a user that makes many takes only its own places.
+fn make_place(room: &Room, wanted: &mut BTreeMap<NodeId, WantedKey>, node: &NodeId) -> bool {
+    let graph = room.group.graph();
+    let user_of =
+        |node: &NodeId| graph.get(node).map(|record| record.author.member.device().user_id.clone());
+    let mut by_user: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (node, wanted) in wanted.iter() {
+        by_user.entry(user_of(node)).or_default().push((wanted.open, wanted.since, *node));
     }
+    let own = by_user.get(&user_of(node)).map_or(0, Vec::len);
+    let oldest = if own >= MAX_OF_ONE_USER {
+        by_user.remove(&user_of(node)).and_then(|nodes| nodes.into_iter().min())
+    } else if wanted.len() >= MAX_WANTED {
+        let most = by_user.into_values().max_by_key(Vec::len);
+        most.and_then(|nodes| nodes.into_iter().min())
+    } else {
+        return true;
+    };
+    oldest.is_some_and(|(_, _, oldest)| wanted.remove(&oldest).is_some())
+}
+
+/// Whether a device's leaf in an epoch is not newer than the one that it has in `tip`, by when we heard of
+/// the commits that made them. If it is, a copy of its store could be older than that leaf.
+fn is_no_newer_there(room: &Room, node: NodeId, tip: NodeId, device: &Device) -> bool {
+    let graph = room.group.graph();
+    let Some(parting) = graph.common_ancestor(&node, &tip) else { return false };
+    let renewed = |from: NodeId| {
+        std::iter::once(from)
+            .chain(graph.ancestors(&from))
+            .take_while(|node| *node != parting)
+            .find(|node| {
+                graph.get(node).is_some_and(|record| {
+                    record.author.member.device() == device
+                        || record.added.iter().any(|(_, member)| member.device() == device)
+                })
+            })
+            .map(|node| room.commit_times.get(&node).copied().unwrap_or_default())
+    };
+    renewed(node).is_none_or(|there| renewed(tip).is_some_and(|here| there <= here))
 }
 
 /// The epoch by which we show who we are: of those that we are in, the last one on the way to that
@@ -459,11 +501,8 @@ fn member_of(
     device_key: [u8; 32],
 ) -> Option<Identity> {
     let roster = room.group.roster(&node)?;
-    let device = matrix_dmls::Device {
-        user_id: user_id.to_string(),
-        device_id: device_id.to_string(),
-        device_key,
-    };
+    let device =
+        Device { user_id: user_id.to_string(), device_id: device_id.to_string(), device_key };
     let leaf = roster.leaf_of(&device)?;
     roster.get(leaf).map(|member| member.identity.clone())
 }

@@ -83,6 +83,8 @@ pub(super) struct Transient {
     /// When something is due about what is missing in a room, in milliseconds since 1970.
     pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
     pub(super) answered: super::questions::Answered,
+    /// Requests for epoch keys that may have come before the room's events.
+    pub(super) key_requests: Vec<super::key_requests::HeldKeyRequest>,
     /// Since when a room waits for its members' device lists, in milliseconds since 1970.
     pub(super) waiting_for_devices: BTreeMap<OwnedRoomId, u64>,
 }

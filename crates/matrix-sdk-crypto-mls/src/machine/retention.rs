@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
-use matrix_dmls::{GroupChanges, NodeId};
+use matrix_dmls::{GroupChanges, HistoryPolicy, NodeId};
 use ruma::{OwnedRoomId, RoomId};
 use tracing::debug;
 
@@ -144,6 +144,7 @@ impl MlsMachine {
             .filter(|(_, time)| now.saturating_sub(**time) >= COMMIT_AGE)
             .map(|(node, _)| *node)
             .filter(|node| graph.children(node).next().is_some() && !branches.contains(node))
+            .filter(|node| !counts_for_a_key(room, node))
             .collect();
         let (compacted, view) = self.compact(room);
         group.extend(compacted);
@@ -279,4 +280,14 @@ impl MlsMachine {
         }
         Ok(())
     }
+}
+
+/// Whether the time of a commit says when an epoch key is to be erased: its own, or its parent's.
+fn counts_for_a_key(room: &Room, node: &NodeId) -> bool {
+    let graph = room.group.graph();
+    let is_dated = |node: &NodeId| {
+        let history = graph.get(node).map(|record| record.extension.history);
+        room.group.epoch_key(node).is_some() && matches!(history, Some(HistoryPolicy::Days(_)))
+    };
+    is_dated(node) || graph.parent(node).is_some_and(|parent| is_dated(&parent))
 }

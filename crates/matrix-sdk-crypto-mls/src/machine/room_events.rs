@@ -146,7 +146,8 @@ impl MlsMachine {
         let read = |json: &RawValue| EventHead::read(json.get());
         let state: Vec<_> = state.iter().filter_map(|event| read(event.json())).collect();
         let timeline: Vec<_> = timeline.iter().filter_map(|event| read(event.json())).collect();
-        again!(self.take_room_events(room_id, &state, &timeline))
+        again!(self.take_room_events(room_id, &state, &timeline))?;
+        self.answer_held_requests(room_id).await
     }
 
     async fn take_room_events(
@@ -510,11 +511,7 @@ impl MlsMachine {
     }
 
     /// Takes what waited for one epoch, and gives the epochs that are known by that.
-    pub(super) async fn take_queued(
-        &self,
-        room: &mut Room,
-        node: NodeId,
-    ) -> Result<Vec<NodeId>, MlsError> {
+    async fn take_queued(&self, room: &mut Room, node: NodeId) -> Result<Vec<NodeId>, MlsError> {
         if self.queue_length(room).await? == 0 {
             return Ok(Vec::new());
         }
@@ -558,14 +555,16 @@ impl MlsMachine {
     }
 
     /// After a start, or after the store has failed in between: what waits for epochs that were
-    /// entered.
+    /// entered, or whose keys somebody has given us.
     async fn drain(&self, room: &mut Room) -> Result<(), MlsError> {
         let waits = self.queue_length(room).await? > 0;
         let graph = room.group.graph();
         let has_seen = |node: &NodeId| {
             graph.children(node).any(|c| graph.status(&c) == Some(NodeStatus::Seen))
         };
-        let nodes: Vec<_> = room.group.entered().filter(|node| waits || has_seen(node)).collect();
+        let given = room.group.given().filter(|_| waits);
+        let entered = room.group.entered().filter(|node| waits || has_seen(node));
+        let nodes: Vec<_> = entered.chain(given).collect();
         for node in nodes {
             Box::pin(self.take_waiting(room, node)).await?;
         }

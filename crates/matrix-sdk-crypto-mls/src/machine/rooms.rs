@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex as StdMutex},
 };
 
-use matrix_dmls::{Device, Group, GroupExtension, NodeId, TrustRequirement};
+use matrix_dmls::{Device, Group, GroupExtension, NodeId, NodeStatus, TrustRequirement};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -142,7 +142,8 @@ impl MlsMachine {
     }
 
     /// A room to read a message of an epoch in. An epoch's key never changes, so it need not be what
-    /// the store has now; unless its messages are read once, and others may have read them.
+    /// the store has now; unless its messages are read once, and others may have read them, or somebody
+    /// has given us the key, and others may have been given another one.
     pub(super) async fn lock_room_to_read(
         &self,
         room_id: &RoomId,
@@ -150,7 +151,10 @@ impl MlsMachine {
     ) -> Result<RoomGuard, MlsError> {
         let guard = self.inner.rooms.slot(room_id).lock_owned().await;
         let may_be_old = |room: &Room| {
-            !room.saving && room.group.epoch_key(node).is_some() && !room.group.reads_once(node)
+            !room.saving
+                && room.group.epoch_key(node).is_some()
+                && room.group.graph().status(node) == Some(NodeStatus::Entered)
+                && !room.group.reads_once(node)
         };
         if guard.as_ref().is_some_and(may_be_old) {
             return Ok(guard);

@@ -97,7 +97,8 @@ impl MlsMachine {
                 questions.pop_front();
             }
         }
-        for head in questions {
+        // Of several of one device the last is of most use.
+        for head in questions.into_iter().rev() {
             if let Some(content) = head.content_as::<ToDeviceCommitRequestEventContent>() {
                 self.take_commit_request(&head.sender, &content).await?;
             } else if let Some(content) = head.content_as::<ToDeviceGraphEventContent>() {

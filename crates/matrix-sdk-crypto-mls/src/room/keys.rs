@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{NodeId, Secret};
 use ruma::OwnedUserId;
@@ -12,29 +12,34 @@ use crate::types::events::Bytes;
 pub struct KeyRequests {
     /// The epochs in which messages wait, in which this device has a leaf, and which it cannot enter.
     pub wanted: BTreeMap<NodeId, WantedKey>,
-    /// Our requests to other devices, the youngest last.
+    /// Our requests to other devices that may be answered yet, the youngest last.
     pub open: Vec<KeyRequest>,
-    /// Epochs whose keys somebody has given us, and by whom, in which no message of another user than
-    /// that one was read yet.
-    pub unsure: BTreeMap<NodeId, OwnedUserId>,
+    /// Who was asked within the last minute, and when.
+    pub asked: Vec<(OwnedUserId, u64)>,
+    /// Given keys of epochs, beside the one that the group holds: nobody can tell yet which is the
+    /// epoch's, or somebody has given a false one.
+    pub spare: BTreeMap<NodeId, Vec<SpareKey>>,
 }
 
-/// An epoch whose key is wanted.
+/// An epoch whose key is wanted, or was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedKey {
+    /// Whether there are messages that no key reads that we have.
+    pub open: bool,
     /// Since when.
     pub since: u64,
     /// How often others were asked for it.
     pub tries: u8,
-    /// When that was, or would have been, the last time; 0 if never.
+    /// How often that was before its time, because we were in another epoch.
+    pub early: u8,
+    /// When others were asked, or would have been, the last time; 0 if never.
     pub tried_at: u64,
     /// Not asked for again before this time, unless we are in another epoch by then.
     pub next: u64,
     /// The epoch by which we showed who we are the last time.
     pub asked_on: Option<NodeId>,
-    /// Who has given one of which nothing shows that it is the epoch's, and the hash of that key. Not
-    /// asked again.
-    pub given: BTreeMap<OwnedUserId, Bytes>,
+    /// Who has given one; not asked again.
+    pub given: BTreeSet<OwnedUserId>,
 }
 
 /// A request for epoch keys that may be answered yet.
@@ -52,14 +57,24 @@ pub struct KeyRequest {
     pub secret: Secret,
 }
 
+/// What an epoch key is made of, beside the roster, as somebody has given it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpareKey {
+    /// When.
+    pub at: u64,
+    /// It has read a message.
+    pub has_read: bool,
+    /// The GroupContext.
+    pub group_context: Bytes,
+    /// The secret tree's root.
+    pub encryption_secret: Secret,
+    /// What hides who sent a message.
+    pub sender_data_secret: Secret,
+}
+
 impl KeyRequests {
     /// Whether there is nothing to do or to remember.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-impl WantedKey {
-    /// How often others are asked for a key.
-    pub(crate) const MAX_TRIES: u8 = 12;
 }

@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::{
     AnyOutgoingRequest, Verdict,
     room::{
-        Behind, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince, RoomView, Standing,
-        Walk, WantedKey,
+        Behind, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince, RoomView, SpareKey,
+        Standing, Walk, WantedKey,
     },
     store::MlsStore as _,
     testing::SimServer,
@@ -132,12 +132,14 @@ fn what_is_known_of_a_room_is_stored_like_this() {
 fn keys() -> KeyRequests {
     let (node, bob) = (NodeId::from_bytes([1; 32]), user_id!("@bob:example.org").to_owned());
     let wanted = WantedKey {
+        open: true,
         since: 1_600_000_000_001,
         tries: 2,
+        early: 1,
         tried_at: 1_600_000_000_002,
         next: 1_600_000_000_003,
         asked_on: Some(NodeId::from_bytes([2; 32])),
-        given: [(bob.clone(), vec![5; 32].into())].into(),
+        given: [bob.clone()].into(),
     };
     let request = KeyRequest {
         id: "request".to_owned(),
@@ -146,10 +148,18 @@ fn keys() -> KeyRequests {
         nodes: vec![node],
         secret: Secret::from_bytes([3; 32]),
     };
+    let spare = SpareKey {
+        at: 1_600_000_000_004,
+        has_read: true,
+        group_context: vec![4; 5].into(),
+        encryption_secret: Secret::from_bytes([5; 32]),
+        sender_data_secret: Secret::from_bytes([6; 32]),
+    };
     KeyRequests {
         wanted: [(node, wanted)].into(),
         open: vec![request],
-        unsure: [(NodeId::from_bytes([4; 32]), bob)].into(),
+        asked: vec![(bob, 1_600_000_000_002)],
+        spare: [(NodeId::from_bytes([4; 32]), vec![spare])].into(),
     }
 }
 
