@@ -39,6 +39,8 @@ pub struct World {
     pub(crate) insiders: BTreeMap<usize, Insider>,
     /// Since when there are attacks, by the true time.
     pub(crate) attacked_since: Option<u64>,
+    /// The harm that attacks did when it was last looked at: to which devices.
+    pub(crate) harmed: BTreeMap<String, Vec<usize>>,
     pub(crate) stats: Stats,
     /// Messages by event: whom their sender knew to be gone.
     pub(crate) said: BTreeMap<OwnedEventId, Said>,

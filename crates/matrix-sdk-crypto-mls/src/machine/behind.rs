@@ -20,12 +20,15 @@ const MINUTE: u64 = 60 * SECOND;
 /// we send on another branch.
 const FIRST: u64 = 10 * SECOND;
 
-/// The same where an objection may help (protocol §5), and where nobody has added us yet.
+/// The same where nobody has added us yet, and at most where an objection may help (protocol §5).
 const PATIENCE: u64 = 5 * MINUTE;
 
-/// How long an objection is waited for if there is something to send: everybody has had its turn by then,
-/// but in very large rooms.
+/// The same at most where an objection may help and there is something to send.
 const PATIENCE_TO_SEND: u64 = 2 * MINUTE;
+
+/// How long we wait after everybody has had its turn to object, so that what was said is heard: two
+/// minutes in all, but in rooms of over 120 devices.
+const AFTER_OBJECTIONS: u64 = 50 * SECOND;
 
 /// How long after a try the next one comes when there is something to send, and when not.
 const PAUSE_TO_SEND: u64 = MINUTE;
@@ -51,8 +54,9 @@ struct Outside {
     tip: Option<NodeId>,
     /// We are in other epochs.
     holds_any: bool,
-    /// We hold the epoch above that which we cannot enter, so an objection may help.
-    may_object: bool,
+    /// We hold the epoch above that which we cannot enter, so an objection may help: after so many
+    /// milliseconds everybody has had its turn.
+    objections: Option<u64>,
 }
 
 impl MlsMachine {
@@ -128,6 +132,8 @@ impl MlsMachine {
             (Some(outside), Some(behind)) => Some(self.next_try(room, outside, behind)),
             _ => None,
         };
+        // Nobody is let in while the server refuses commits.
+        let answer = answer.map(|answer| answer.max(room.view.commits_refused_until));
         let next = attempt.into_iter().chain(answer).min().map(|next| next.max(earliest));
         let mut transient = self.transient();
         match next {
@@ -160,7 +166,7 @@ impl MlsMachine {
         {
             return Ok(None);
         }
-        Ok(Some(Outside { tip, holds_any: sending.is_some(), may_object: Self::may_object(room) }))
+        Ok(Some(Outside { tip, holds_any: sending.is_some(), objections: Self::objections(room) }))
     }
 
     /// Whether we are to found the group: our user has made the room an MLS room, the room names no
@@ -184,12 +190,13 @@ impl MlsMachine {
         Ok(unknown.values().all(|commit| commit.sender != own))
     }
 
-    /// Whether an objection may help: we hold the epoch above the one on the way to the tip that we
-    /// cannot enter, and the room has wanted us since that one came (protocol §5).
-    fn may_object(room: &Room) -> bool {
-        room.group.departure().is_some_and(|departure| {
-            departure.parent.is_some() && room.view.standing.justified != Some(departure.commit)
-        })
+    /// How long objections take, in milliseconds, if one may help: we hold the epoch above the one on
+    /// the way to the tip that we cannot enter, and the room has wanted us since that one came
+    /// (protocol §5).
+    fn objections(room: &Room) -> Option<u64> {
+        let departure = room.group.departure()?;
+        let is_justified = room.view.standing.justified == Some(departure.commit);
+        departure.parent.filter(|_| !is_justified).map(|parent| room.group.objections_take(&parent))
     }
 
     /// When the next try is due.
@@ -200,9 +207,9 @@ impl MlsMachine {
             return since;
         }
         if behind.tries == 0 {
-            return if outside.may_object {
-                let patience = if behind.wants_to_send { PATIENCE_TO_SEND } else { PATIENCE };
-                since.saturating_add(patience)
+            return if let Some(objections) = outside.objections {
+                let most = if behind.wants_to_send { PATIENCE_TO_SEND } else { PATIENCE };
+                since.saturating_add(objections.saturating_add(AFTER_OBJECTIONS).min(most))
             } else {
                 since.saturating_add(FIRST).max(behind.not_before)
             };

@@ -10,6 +10,10 @@ use crate::error::MlsError;
 /// How long a room waits for its members' device lists before it goes on without them: 10 s.
 const DEVICES_PATIENCE: u64 = 10 * 1000;
 
+/// Keys that were renewed on a branch that has lost are not renewed again within this time of that: a
+/// minute. So it is not done again and again while several do it at once, or somebody undoes it each time.
+const RENEWAL_PAUSE: u64 = 60 * 1000;
+
 /// At most this many devices are added by one commit; the next one adds more.
 pub(super) const MAX_ADDITIONS: usize = 100;
 
@@ -137,14 +141,18 @@ impl MlsMachine {
         let (changes, at) = (self.inner.devices.changes(), self.now());
         let mut difference = self.difference(room, Some(node), trust).await?;
         difference.update |= update || repair.as_ref().is_some_and(|repair| !repair.is_done);
-        let agree = difference.is_none();
-        if self.must_wait(room, &mut difference) {
-            return Ok(Readiness::NeedsRequests);
-        }
         let refused =
             self.now() < room.view.commits_refused_until || !room.view.may_commit(self.user_id());
         // Who is left behind speaks where it is, but does not vote for that branch by committing.
         let left_behind = repair.is_none() && room.group.chosen_tip() != Some(node);
+        // Keys that we have given up on another branch are not to live on here (protocol §8).
+        let lost = room.group.graph().has_lost_update(&node, self.inner.local.device());
+        let age = self.now().saturating_sub(room.view.updated_at);
+        difference.update |= lost && age >= RENEWAL_PAUSE && !refused && !left_behind;
+        let agree = difference.is_none();
+        if self.must_wait(room, &mut difference) {
+            return Ok(Readiness::NeedsRequests);
+        }
         if repair.is_none() && !difference.remove.is_empty() && !refused {
             // Where somebody has removed them already, a vote for that does more than a removal of
             // our own beside it (protocol §5); once, after that we have committed there.
@@ -173,8 +181,6 @@ impl MlsMachine {
             }
             return Ok(Readiness::Ready { node, without_mls });
         }
-        // Keys that we have given up on another branch are not to live on here.
-        let lost = room.group.graph().has_lost_update(&node, self.inner.local.device());
         let plan = CommitPlan {
             remove: difference.remove,
             update: difference.update || lost,

@@ -65,7 +65,8 @@ impl MlsMachine {
     /// epoch at all, or if it is not wanted.
     ///
     /// Who can object to that has done so after some 70 seconds (more in rooms of over 120 devices).
-    /// If nothing has helped after five minutes, somebody has to let it in again (protocol §5, §8).
+    /// If nothing has helped after two minutes (five at most in large rooms), somebody has to let it in
+    /// again, and this device asks for that (protocol §5, §8).
     ///
     /// # Errors
     ///
@@ -107,8 +108,8 @@ impl MlsMachine {
         let waits = room.view.downgraded
             || now < room.view.commits_refused_until
             || self.commit_request(&room.id, None).await?.is_some();
-        // What is sent next brings a look of its own.
-        self.note_deadline(room, Some(now + LATER));
+        // What is sent next brings a look of its own. While the server refuses commits there is nothing to do.
+        self.note_deadline(room, Some((now + LATER).max(room.view.commits_refused_until)));
         if waits {
             return Ok(());
         }

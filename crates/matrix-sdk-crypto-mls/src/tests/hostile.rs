@@ -179,6 +179,32 @@ async fn a_commit_under_another_name_is_dropped_and_the_true_one_taken() {
     assert_ne!(bob.node().await, before);
 }
 
+/// A copy that somebody else than the author posts. Who has left was in the room when it did so.
+#[tokio::test]
+async fn a_commit_is_passed_on_by_who_is_or_was_a_member() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    carol.leaves();
+    settle(&[&alice, &bob]).await;
+    server.holds_back_timeline_of(bob.name(), true);
+    alice.updates_keys().await;
+    let commit = last(&server, &alice, COMMIT).event_id;
+    let copy_of = |sender: &ruma::OwnedUserId| {
+        copies(&server, &alice, &commit, sender, |content| content["relay"] = true.into())
+    };
+    let before = bob.node().await;
+    let mallory = ruma::owned_user_id!("@mallory:example.org");
+    for (sender, counts) in [(mallory, false), (carol.user_id().clone(), true)] {
+        let copy = copy_of(&sender);
+        let json = server.event(bob.room(), &copy).to_json();
+        bob.mls().receive_room_events(bob.room(), &[], &[json]).await.unwrap();
+        assert_eq!((bob.node().await != before, dropped(&bob, &copy)), (counts, !counts));
+    }
+    assert_eq!(bob.node().await, alice.node().await);
+}
+
 #[tokio::test]
 async fn an_altered_commit_is_dropped_and_the_true_one_taken() {
     let (server, alice, bob) = alice_and_bob().await;

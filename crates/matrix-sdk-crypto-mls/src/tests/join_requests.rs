@@ -8,7 +8,7 @@ use super::{
     time_passes,
 };
 use crate::{
-    Notice, RoomSettings,
+    Clock, Notice, RoomSettings,
     dmls::TrustRequirement,
     testing::{Fault, RequestKind, SimDevice, SimServer, SimSync, TestClock},
 };
@@ -208,6 +208,29 @@ async fn asking_all_the_time_costs_the_others_little() {
     }
     let made = commits_in(&alice) - commits;
     assert!((2..=5).contains(&made), "{made} commits in 20 minutes");
+}
+
+/// Whose commits the server refuses lets nobody in for ten minutes, and does not look at it every ten
+/// seconds either.
+#[tokio::test]
+async fn who_is_refused_lets_in_later() {
+    let (server, alice, bob, carol) = left_behind().await;
+    let request = bobs_request(&server, &bob, [&carol, &alice]).await;
+    server.forges_to_device(carol.name(), request);
+    settle(&[&carol]).await;
+    server.next_goes_wrong(carol.name(), RequestKind::Commit, Fault::Refused);
+    let before = commits_in(&carol);
+    // It is her turn, and she is refused.
+    time_passes(&[&carol], TestClock::MINUTE).await;
+    let notices = carol.takes_notices();
+    assert!(notices.iter().any(|notice| matches!(notice, Notice::CommitRefused { .. })));
+    let wait = carol.mls().next_deadline().unwrap() - Clock::now(server.clock());
+    assert!(wait > 8 * TestClock::MINUTE, "{wait}");
+    assert_eq!(commits_in(&carol), before);
+    time_passes(&[&carol], 10 * TestClock::MINUTE).await;
+    assert_eq!(commits_in(&carol), before + 1);
+    settle(&[&alice, &bob, &carol]).await;
+    assert_one_epoch(&[&alice, &carol, &bob]).await;
 }
 
 /// Of many who might be asked only one is in the group, and nothing says who: the room's history is not

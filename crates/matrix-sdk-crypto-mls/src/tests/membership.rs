@@ -368,6 +368,46 @@ async fn a_device_list_that_cannot_be_fetched_removes_nobody() {
     assert!(!alice.sees(&bob).await);
 }
 
+/// Somebody else has let the device in. It is not in the list that Alice has, which is out of date.
+#[tokio::test]
+async fn a_device_that_an_old_list_lacks_is_not_removed() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    alice.syncs().await;
+    alice.says("welcome").await;
+    settle(&[&alice, &bob, &carol]).await;
+    let desktop = server.device("bob", "DESKTOP").logs_in().await.looks_with(&bob);
+    carol.syncs().await;
+    server.cannot_ask_for_keys_of(bob.user_id(), true);
+    carol.says("welcome, desktop").await;
+    let all = [&alice, &bob, &carol, &desktop];
+    settle(&all).await;
+    assert!(alice.sees(&desktop).await);
+
+    server.clock().advance(TestClock::MINUTE);
+    // For a moment the list is waited for.
+    assert!(matches!(
+        alice.tries_to_say("are you there?").await,
+        Err(SimError::Machine(MlsError::NotReady(Readiness::NeedsRequests)))
+    ));
+    server.clock().advance(TestClock::MINUTE);
+    let before = alice.epoch().await;
+    let event = alice.says("are you there?").await;
+    assert!(alice.sees(&desktop).await);
+    assert_eq!(alice.epoch().await, before);
+    settle(&all).await;
+    desktop.has_read(&event, "are you there?");
+
+    // Control: a list that is up to date and lacks it is evidence.
+    server.cannot_ask_for_keys_of(bob.user_id(), false);
+    server.deletes_device(desktop.name());
+    alice.syncs().await;
+    alice.says("so it is gone").await;
+    assert!(!alice.sees(&desktop).await);
+}
+
 #[tokio::test]
 async fn a_device_that_comes_while_one_writes_is_in_the_next_message() {
     let (server, alice, bob) = alice_and_bob().await;

@@ -165,20 +165,79 @@ async fn key_packages_of_the_old_key_are_passed_over() {
     bob.has_read(&event, "that is better");
 }
 
-/// Who has renewed its keys on a branch that lost does it again with its next commit, and makes none
-/// for that.
-#[tokio::test]
-async fn a_lost_update_is_made_again_with_the_next_commit() {
-    let (server, alice, bob) = alice_and_bob().await;
-    let all = [&alice, &bob];
+/// Two renew their keys at once; who has won, and who has lost.
+async fn one_update_loses<'d>(
+    alice: &'d SimDevice,
+    bob: &'d SimDevice,
+) -> (&'d SimDevice, &'d SimDevice) {
     alice.starts_to_update_keys().await;
     bob.starts_to_update_keys().await;
     alice.pumps().await;
     bob.pumps().await;
+    settle(&[alice, bob]).await;
+    let winner = last_commit(alice).await.author.member.device().clone();
+    if winner.user_id == alice.user_id().as_str() { (alice, bob) } else { (bob, alice) }
+}
+
+/// Nobody has anything to add or remove, and keys that were given up elsewhere are not to live on.
+#[tokio::test]
+async fn a_lost_update_is_made_again_before_sending_a_minute_later() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let all = [&alice, &bob];
+    let (won, lost) = one_update_loses(&alice, &bob).await;
+    let commits = || server.count(alice.room(), COMMIT);
+    let before = commits();
+    server.clock().advance(TestClock::MINUTE - 1);
+    lost.says("not so soon").await;
+    assert_eq!(commits(), before);
+    // That the room agrees with the group is remembered for five seconds.
+    server.clock().advance(5001);
+    won.says("I have lost nothing").await;
+    assert_eq!(commits(), before);
+    let event = lost.says("by new keys").await;
     settle(&all).await;
-    let winner = last_commit(&alice).await.author.member.device().clone();
-    let (won, lost) =
-        if winner.user_id == alice.user_id().as_str() { (&alice, &bob) } else { (&bob, &alice) };
+    assert_eq!(commits(), before + 1);
+    let record = last_commit(won).await;
+    assert_eq!(record.author.member.device().user_id, lost.user_id().as_str());
+    assert!(record.updated.is_some() && record.added.is_empty());
+    won.has_read(&event, "by new keys");
+
+    // Once is enough.
+    server.clock().advance(TestClock::HOUR);
+    lost.says("still new").await;
+    won.says("as are mine").await;
+    settle(&all).await;
+    assert_eq!(commits(), before + 1);
+    assert_one_epoch(&all).await;
+}
+
+/// It is no reason not to send.
+#[tokio::test]
+async fn who_may_not_renew_lost_keys_sends_all_the_same() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let all = [&alice, &bob];
+    let (_, lost) = one_update_loses(&alice, &bob).await;
+    let before = server.count(alice.room(), COMMIT);
+    let levels = serde_json::json!({
+        "users": { alice.user_id().as_str(): 100 },
+        "events": { COMMIT: 101 },
+    });
+    alice.sets_state("m.room.power_levels", levels);
+    settle(&all).await;
+    server.clock().advance(2 * TestClock::MINUTE);
+    let event = lost.says("by old keys").await;
+    settle(&all).await;
+    all.iter().for_each(|device| device.has_read(&event, "by old keys"));
+    assert_eq!(server.count(alice.room(), COMMIT), before);
+}
+
+/// Who has renewed its keys on a branch that lost does it again with its next commit, and makes none
+/// for that at once.
+#[tokio::test]
+async fn a_lost_update_is_made_again_with_the_next_commit() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let all = [&alice, &bob];
+    let (won, lost) = one_update_loses(&alice, &bob).await;
     let before = server.count(alice.room(), COMMIT);
     lost.says("a losing tip forces no commit").await;
     won.says("nor here").await;

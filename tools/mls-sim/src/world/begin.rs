@@ -50,6 +50,7 @@ impl World {
             setup: setup.clone(),
             insiders: BTreeMap::new(),
             attacked_since: None,
+            harmed: BTreeMap::new(),
             stats: Stats::default(),
             said: BTreeMap::new(),
             cut: Vec::new(),

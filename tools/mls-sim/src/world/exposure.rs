@@ -73,6 +73,7 @@ impl World {
         let wanted = self.wanted();
         let commits = self.all_commits();
         let mut known: BTreeMap<NodeId, (Harms, bool)> = BTreeMap::new();
+        let mut harmed: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for d in self.honest_inside() {
             let Some(status) = self.devices[d].device.status().await else { continue };
             self.stats.exposed_ms += milliseconds;
@@ -91,9 +92,16 @@ impl World {
                 self.stats.attacked_ms += milliseconds;
             }
             for (harm, attack) in harms {
-                *self.stats.harms.entry(format!("{harm:?} by {attack}")).or_default() +=
-                    milliseconds;
+                let harm = format!("{harm:?} by {attack}");
+                harmed.entry(harm.clone()).or_default().push(d);
+                *self.stats.harms.entry(harm).or_default() += milliseconds;
             }
+        }
+        if harmed != self.harmed {
+            let since = self.attacked_since.unwrap_or_default();
+            let seconds = self.true_time().saturating_sub(since) / 1000;
+            self.note(&format!("  harm {seconds} s after the first attack: {harmed:?}"));
+            self.harmed = harmed;
         }
     }
 

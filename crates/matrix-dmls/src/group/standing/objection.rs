@@ -72,9 +72,20 @@ impl Group {
         if self.has_voice_beside(&commit, &on, &own.user_id) {
             return None;
         }
-        let leaves = u64::try_from(self.graph.roster_of(&parent)?.len()).unwrap_or(u64::MAX);
-        let spread = OBJECTION_SPREAD.max(leaves.saturating_mul(OBJECTION_PER_LEAF));
-        let wait = OBJECTION_FIRST.saturating_add(local.draw(&commit, spread));
+        let wait = OBJECTION_FIRST.saturating_add(local.draw(&commit, self.spread(&parent)));
         Some(Objection { commit, author: author.clone(), on, due: since.saturating_add(wait) })
+    }
+
+    /// How long it takes, in milliseconds, until everybody who cannot enter a child of this node has had
+    /// its turn to object to it.
+    pub fn objections_take(&self, parent: &NodeId) -> u64 {
+        OBJECTION_FIRST.saturating_add(self.spread(parent))
+    }
+
+    /// Over how long objections to children of this node are spread, in milliseconds.
+    fn spread(&self, parent: &NodeId) -> u64 {
+        let leaves = self.graph.roster_of(parent).map_or(0, |roster| roster.len());
+        let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
+        OBJECTION_SPREAD.max(leaves.saturating_mul(OBJECTION_PER_LEAF))
     }
 }

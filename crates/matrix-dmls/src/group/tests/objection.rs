@@ -46,6 +46,17 @@ fn who_cannot_enter_the_chosen_branch_objects_beside_it() {
     all_talk(&mut [mallory, alice, bob, carol, dave], two.node);
 }
 
+/// Until then nobody asks those to let it in whom it objects to.
+#[test]
+fn objections_take_longer_in_large_rooms() {
+    let (mut devices, node) = room_of(&["alice", "bob"]);
+    assert_eq!(devices[0].group.objections_take(&node), 70 * SECOND);
+    let others: Vec<_> = (0..138).map(|n| device(&format!("device{n}"))).collect();
+    let packages: Vec<_> = others.iter().map(TestDevice::key_package).collect();
+    let large = devices[0].adds(node, &packages.iter().collect::<Vec<_>>());
+    assert_eq!(devices[0].group.objections_take(&large.node), 80 * SECOND);
+}
+
 /// Everybody has removed Dave, each beside the others, and Mallory then removes them all. Each of them
 /// alone is removed by Mallory and loses to it; together on one branch they win.
 #[test]

@@ -27,6 +27,27 @@ async fn who_is_falsely_removed_is_added_again() {
     assert_all_is_well(&server, honest, &all).await;
 }
 
+/// It asks when everybody has had its turn to object: nobody has to say something first. Mallory, who is
+/// asked first, does not answer.
+#[tokio::test]
+async fn who_is_falsely_removed_is_let_in_again_though_nobody_speaks() {
+    let (server, devices) = room_of(&["alice", "bob", "carol", "mallory"]).await;
+    let all: Vec<_> = devices.iter().collect();
+    let (mallory, honest) = (all[3], &all[..3]);
+    let carol = honest[2];
+    let mut insider = Insider::with_the_keys_of(mallory).await;
+    let removal = insider.removes(mallory.node().await.unwrap(), &[carol]);
+    insider.posts(&removal);
+    settle(honest).await;
+    let is_outside = async || carol.mls().is_left_behind_since(carol.room()).await.unwrap();
+    seconds_pass(&server, honest, 115).await;
+    assert_eq!((objections(carol), is_outside().await.is_some()), (1, true));
+    let before = commits(&server, mallory);
+    seconds_pass(&server, honest, 95).await;
+    assert_eq!((commits(&server, mallory), is_outside().await), (before + 1, None));
+    assert_all_is_well(&server, honest, &all).await;
+}
+
 /// Control: who is removed with cause does not object.
 #[tokio::test]
 async fn who_is_rightly_removed_does_not_object() {
