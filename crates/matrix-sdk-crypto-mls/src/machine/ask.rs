@@ -137,7 +137,7 @@ impl MlsMachine {
         for device in asked {
             let Ok(user_id) = UserId::parse(&device.user_id) else { continue };
             let name = format!("{} {}", device.user_id, device.device_id);
-            let (made_at, package) = self.package_to_ask(&behind, known.get(&name)).await?;
+            let (made_at, package) = self.package_to_ask(room, &behind, known.get(&name)).await?;
             if made_at == now {
                 let stored = StoredKeyPackage {
                     package: package.clone(),
@@ -171,9 +171,10 @@ impl MlsMachine {
 
     /// The key package for one of those who are asked, and when it was made, in milliseconds since
     /// 1970. Everybody gets another one: two who answer at the same time make two Welcomes, and a key
-    /// package opens but one.
+    /// package opens but one. So none that a commit has used, whose Welcome may still be under way.
     async fn package_to_ask(
         &self,
+        room: &Room,
         behind: &Behind,
         known: Option<&(KeyPackageRef, u64)>,
     ) -> Result<(u64, OwnKeyPackage), MlsError> {
@@ -181,6 +182,7 @@ impl MlsMachine {
         if let Some((reference, made_at)) = known
             && now.saturating_sub(*made_at) < PACKAGE_AGE
             && !behind.tries.is_multiple_of(PACKAGE_TRIES)
+            && !self.is_used_up(room, self.inner.local.device(), reference).await?
             && let Some(stored) = self.inner.store.key_package(reference).await?
         {
             return Ok((*made_at, stored.package));

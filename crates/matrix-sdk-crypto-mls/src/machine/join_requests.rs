@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use matrix_dmls::{
-    CommitMessage, CommitPlan, CommitProposal, CommitRecord, Device, KeyPackage, Member, NodeId,
-    TrustRequirement,
+    CommitMessage, CommitPlan, CommitProposal, CommitRecord, Device, KeyPackage, KeyPackageRef,
+    Member, NodeId, TrustRequirement,
 };
 use ruma::{OwnedUserId, UserId};
 use tracing::debug;
@@ -186,7 +186,8 @@ impl MlsMachine {
                     room.commit_times.get(&node).is_some_and(|heard| *heard > request.renewed_at)
                 }
             };
-            if is_old || self.is_used_up(room, request).await? {
+            let reference = matrix_dmls::key_package_ref(&request.content.key_package.0);
+            if is_old || self.is_used_up(room, device, &reference).await? {
                 return Ok(Judgement::Drop);
             }
         }
@@ -203,39 +204,40 @@ impl MlsMachine {
         Ok(Judgement::Grant(seat.map(|(leaf, _)| leaf)))
     }
 
-    /// Whether a commit, on whatever branch, has used the key package of a request: its private keys
-    /// are gone with the join then, and what is said where it is used again could not be read.
-    async fn is_used_up(&self, room: &Room, request: &HeldJoinRequest) -> Result<bool, MlsError> {
-        let device = request.member.device();
-        let adds_it = |node: &NodeId| {
-            room.group.graph().get(node).is_some_and(|record| {
+    /// Whether a commit, on whatever branch, has added a device by this key package: its private keys are
+    /// gone with the join then, and what is said where it is used again could not be read.
+    pub(super) async fn is_used_up(
+        &self,
+        room: &Room,
+        device: &Device,
+        reference: &KeyPackageRef,
+    ) -> Result<bool, MlsError> {
+        let graph = room.group.graph();
+        for node in room.commit_events.keys() {
+            let adds_it = graph.get(node).is_some_and(|record| {
                 record.added.iter().any(|(_, member)| member.device() == device)
-            })
-        };
-        let since = request.received_at;
-        for (node, _) in room.commit_times.iter().filter(|(_, heard)| **heard >= since) {
-            if adds_it(node) && self.adds(room, *node, &request.content).await? {
+            });
+            if adds_it && self.adds(room, *node, reference).await? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether a commit adds by the key package of this request.
+    /// Whether a commit adds somebody by this key package.
     async fn adds(
         &self,
         room: &Room,
         node: NodeId,
-        request: &ToDeviceJoinRequestEventContent,
+        reference: &KeyPackageRef,
     ) -> Result<bool, MlsError> {
         let stored = self.inner.store.commit(&room.id, &node).await?;
         let message = stored
             .and_then(|stored| stored.content.commit)
             .and_then(|bytes| CommitMessage::parse(&bytes.0).ok());
-        let reference = matrix_dmls::key_package_ref(&request.key_package.0);
         Ok(message.is_some_and(|message| {
             message.proposals().iter().any(|proposal| {
-                matches!(proposal, CommitProposal::Add(added) if added.reference() == reference)
+                matches!(proposal, CommitProposal::Add(added) if added.reference() == *reference)
             })
         }))
     }
