@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod chat;
+mod events;
 mod lies;
 mod more;
 mod proxy;
