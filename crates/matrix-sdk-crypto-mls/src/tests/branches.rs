@@ -10,9 +10,14 @@ use crate::{
     testing::{SimDevice, SimServer},
 };
 
-/// The branches, and the ends of branches, that a device was told of since the last call: which commit
-/// made or ended them, and where.
-fn branches(device: &SimDevice) -> (Vec<(NodeId, NodeId)>, Vec<(NodeId, Vec<NodeId>)>) {
+/// A commit, and the epoch that it is beside another one on.
+type Fork = (NodeId, NodeId);
+
+/// A commit, and the ends of the branches that it ends.
+type Merge = (NodeId, Vec<NodeId>);
+
+/// What a device was told of branches since the last call.
+fn branches(device: &SimDevice) -> (Vec<Fork>, Vec<Merge>) {
     let (mut forks, mut merges) = (Vec::new(), Vec::new());
     for notice in device.takes_notices() {
         match notice {
