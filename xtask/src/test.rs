@@ -15,7 +15,11 @@ use crate::{
 /// The package with the tests that need a homeserver.
 const PACKAGE: &str = "matrix-mls-tests";
 
-/// Those of its tests that need two that federate.
+/// The chat client, one of whose tests needs a homeserver.
+const CHAT: &str = "matrix-mls-chat";
+const CHAT_TEST: &str = "terminal";
+
+/// The tests of [`PACKAGE`] that need two that federate.
 const FEDERATION: &str = "federation";
 
 /// What the crates offer to tests.
@@ -25,7 +29,7 @@ const FEATURES: &str = "testing";
 /// building that one package alone would choose other features of the dependencies, and so build
 /// much of them a second time.
 pub const FEATURES_WITH_SYNAPSE: &str =
-    "testing,matrix-mls-tests/synapse,matrix-mls-tests/federation";
+    "testing,matrix-mls-chat/synapse,matrix-mls-tests/synapse,matrix-mls-tests/federation";
 
 /// Which tests to run.
 #[derive(Debug, clap::Args)]
@@ -151,7 +155,10 @@ fn built(
         if has_nextest {
             let mut tests = nextest(workspace, FEATURES_WITH_SYNAPSE, filters);
             let those = match servers {
-                Servers::One => format!("package({PACKAGE}) - binary_id({PACKAGE}::{FEDERATION})"),
+                Servers::One => format!(
+                    "(package({PACKAGE}) - binary_id({PACKAGE}::{FEDERATION})) \
+                     + binary_id({CHAT}::{CHAT_TEST})"
+                ),
                 Servers::Two => format!("binary_id({PACKAGE}::{FEDERATION})"),
             };
             tests.args(["--filterset", &those]);
@@ -160,6 +167,9 @@ fn built(
             let feature = if servers == Servers::One { "synapse" } else { FEDERATION };
             let mut tests = cargo_test(workspace, feature);
             tests.args(["--package", PACKAGE]);
+            if servers == Servers::One {
+                tests.args(["--package", CHAT]);
+            }
             tests.args(match servers {
                 Servers::One => &["--lib", "--tests"][..],
                 Servers::Two => &["--test", FEDERATION],

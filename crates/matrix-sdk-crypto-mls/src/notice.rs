@@ -8,6 +8,11 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Notice {
+    /// The room has become an MLS room, and stays one. Once for each room.
+    RoomIsMls {
+        /// The room.
+        room_id: OwnedRoomId,
+    },
     /// This device is in the room's group now.
     Joined {
         /// The room.
@@ -25,7 +30,9 @@ pub enum Notice {
         epoch: u64,
         /// Who made it.
         author: Device,
-        /// Whom it added.
+        /// Whether its author was not in the group before: it has added itself.
+        is_external: bool,
+        /// Whom it added; not its author.
         added: Vec<Device>,
         /// Whom it removed.
         removed: Vec<Device>,
@@ -38,6 +45,27 @@ pub enum Notice {
         node: NodeId,
         /// Why.
         reason: String,
+    },
+    /// A commit has become known that was made on the same epoch as another one: the group has
+    /// branches. For each commit but the first that is known on an epoch.
+    Forked {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that the commit makes.
+        node: NodeId,
+        /// The epoch that both were made on.
+        parent: NodeId,
+    },
+    /// A commit has become known whose author knew the ends of other branches, and has brought the
+    /// group in line with the room: those branches need nothing more (protocol §8). The first one to
+    /// name a branch, on its own.
+    Merged {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch that the commit makes.
+        node: NodeId,
+        /// The ends of the other branches.
+        branches: Vec<NodeId>,
     },
     /// This device was removed from the group.
     Removed {

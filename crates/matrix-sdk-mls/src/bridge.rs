@@ -9,7 +9,7 @@ mod session;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex as StdMutex,
+    sync::{Arc, Mutex as StdMutex},
 };
 
 use matrix_sdk::{deserialized_responses::TimelineEvent, event_cache::DecryptionRetryRequest};
@@ -158,6 +158,7 @@ impl Engine {
                 }
                 Err(error) => {
                     debug!(%room_id, %event_id, "A message cannot be read: {error}");
+                    self.note_undecryptable(room_id, &event_id, &Arc::new(error));
                     self.bridge.note_unreadable(room_id, event_id);
                 }
             }

@@ -2,19 +2,21 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use futures_util::{Stream, StreamExt as _, stream};
 use matrix_sdk::{config::SyncSettings, deserialized_responses::TimelineEvent};
 use matrix_sdk_crypto_mls::{MlsMachine, Notice, dmls::ALGORITHM, make_mls_room};
 use ruma::{
     EventId, OwnedServerName, RoomId, RoomOrAliasId, UserId, api::client::room::create_room,
     events::AnyInitialStateEvent, serde::Raw,
 };
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     bridge,
     builder::{ClientBuilder, NewRooms},
     engine::{MlsMessage, Owner},
     error::Error,
+    event::MlsEvent,
     room::Room,
 };
 
@@ -43,8 +45,26 @@ impl Client {
         self.engine.machine().await
     }
 
-    /// What happens in MLS rooms and an application may want to show, from now on. Of those that are
-    /// not taken out in time the oldest are lost, after 1,024.
+    /// What happens in MLS rooms and a user may want to see, from now on, and how the key backup
+    /// stands. It ends with the client. Of those that are not taken out in time the oldest are lost,
+    /// after 1,024, which is told as [`MlsEvent::Missed`].
+    pub fn subscribe_to_mls_events(&self) -> impl Stream<Item = MlsEvent> + Send + Unpin + use<> {
+        let events = self.engine.subscribe_to_events();
+        // After that, so that no change is missed.
+        let backup = self.engine.sdk.encryption().backups().state();
+        let events = stream::unfold(events, |mut events| async {
+            match events.recv().await {
+                Ok(event) => Some((event, events)),
+                Err(RecvError::Lagged(missed)) => Some((MlsEvent::Missed(missed), events)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        Box::pin(stream::iter([MlsEvent::BackupState(backup)]).chain(events))
+    }
+
+    /// All that the machine reports, as it reports it, from now on: more than
+    /// [`Client::subscribe_to_mls_events`] has, and for looking into what goes wrong. Of those that
+    /// are not taken out in time the oldest are lost, after 1,024.
     pub fn subscribe_to_mls_notices(&self) -> broadcast::Receiver<Notice> {
         self.engine.subscribe()
     }

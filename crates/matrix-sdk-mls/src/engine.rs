@@ -1,6 +1,7 @@
 //! What the clients and rooms of one session share: the machine, and the tasks that feed it.
 
 mod answers;
+mod events;
 mod keys;
 mod latch;
 mod messages;
@@ -31,9 +32,9 @@ use tokio::{
 pub use self::messages::MlsMessage;
 pub(crate) use self::owner::Owner;
 use self::{router::Flush, state::Completeness};
-use crate::{bridge::Bridge, builder::NewRooms, error::Error, queue::Queues};
+use crate::{bridge::Bridge, builder::NewRooms, error::Error, event::MlsEvent, queue::Queues};
 
-/// This many notices, and messages, wait for each of those who listen; the oldest go first.
+/// This many notices, messages and events wait for each of those who listen; the oldest go first.
 const NOTICES: usize = 1024;
 
 pub(crate) struct Engine {
@@ -55,6 +56,8 @@ pub(crate) struct Engine {
     progress: watch::Sender<u64>,
     notices: broadcast::Sender<Notice>,
     messages: broadcast::Sender<MlsMessage>,
+    events: broadcast::Sender<MlsEvent>,
+    told: events::Told,
     keys: StdMutex<keys::Counts>,
     flushes: mpsc::UnboundedSender<Flush>,
     pub(crate) queues: Queues,
@@ -90,6 +93,8 @@ impl Engine {
             progress: watch::Sender::default(),
             notices: broadcast::Sender::new(NOTICES),
             messages: broadcast::Sender::new(NOTICES),
+            events: broadcast::Sender::new(NOTICES),
+            told: events::Told::default(),
             keys: StdMutex::default(),
             flushes,
             queues: Queues::default(),
@@ -100,6 +105,7 @@ impl Engine {
         router::listen(&engine.sdk, Weak::clone(weak));
         engine.spawn(router::run(Weak::clone(weak), inputs));
         engine.spawn(pump::run(Weak::clone(weak)));
+        engine.spawn(events::watch_backup(Weak::clone(weak)));
         Arc::new(Owner { engine })
     }
 
@@ -122,7 +128,10 @@ impl Engine {
             if ptr::eq(machine.olm_machine().store(), olm.store()) {
                 return Ok(machine.clone());
             }
-            machine.take_notices().into_iter().for_each(|notice| self.publish(notice));
+            for notice in machine.take_notices() {
+                self.tell_notice(&notice);
+                self.publish(notice);
+            }
         }
         let builder = MlsMachine::builder(olm)
             .store(Arc::clone(&self.store))

@@ -11,6 +11,7 @@ mod client;
 mod encryption_info;
 mod engine;
 mod error;
+mod event;
 mod queue;
 mod room;
 
@@ -22,6 +23,7 @@ pub use crate::{
     client::Client,
     engine::MlsMessage,
     error::{BuildError, Error},
+    event::{Advice, MlsEvent},
     queue::{LocalEcho, RoomSendQueue, RoomSendQueueUpdate, SendHandle},
     room::{Room, RoomDevice, SendAttachment, SendMessageLikeEvent, SendRawMessageLikeEvent},
 };

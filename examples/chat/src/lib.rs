@@ -1,43 +1,50 @@
-//! A small chat client on matrix-sdk, one line at a time: what is typed is sent to the room that is
-//! open, and `/help` says what else there is.
+//! A chat client for the terminal, on matrix-sdk.
 //!
 //! The same source is an application on matrix-sdk alone, and with the feature `mls` one whose rooms
-//! may be MLS rooms. What differs is marked with `cfg`.
+//! may be MLS rooms. What differs is marked with `cfg`; the guide shows it as a diff.
+//!
+//! What is on the screen is a [`state::State`]. Keys and what the client tells change it
+//! (`update.rs`), `view.rs` draws it, and `backend.rs` does what is to be done on the network.
 
 // matrix-sdk's futures are nested deeply.
 #![recursion_limit = "256"]
+// The screen has places for what is said of MLS rooms.
+#![cfg_attr(not(feature = "mls"), allow(dead_code))]
 
-mod commands;
+mod backend;
+mod input;
 mod login;
+#[cfg(feature = "mls")]
+mod mls;
+mod open;
+mod panels;
+mod state;
+mod terminal;
+mod update;
 mod view;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use futures_util::StreamExt as _;
-use matrix_sdk::config::SyncSettings;
 #[cfg(not(feature = "mls"))]
 use matrix_sdk::{Client, Room};
 #[cfg(feature = "mls")]
 use matrix_sdk_mls::{Client, Room};
-use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    task::JoinHandle,
-};
+use tokio::sync::mpsc;
 
-use self::view::View;
+use self::{backend::Backend, state::State, terminal::Terminal};
 
-/// Who chats where.
-#[derive(Clone, clap::Parser)]
+/// Who chats where. What is missing is asked for.
+#[derive(Clone, Debug, clap::Parser)]
 #[command(version, about)]
 pub struct Options {
-    /// The homeserver's URL
+    /// The homeserver's URL; needed the first time only
     #[arg(long)]
-    pub homeserver: String,
+    pub homeserver: Option<String>,
     /// The user; needed the first time only
     #[arg(long)]
     pub user: Option<String>,
-    /// The password; needed the first time only
+    /// The password; needed the first time only. Better not given here: it is asked for
     #[arg(long, env = "MLS_CHAT_PASSWORD", hide_env_values = true)]
     pub password: Option<String>,
     /// Where everything is kept
@@ -48,93 +55,34 @@ pub struct Options {
     pub passphrase: Option<String>,
 }
 
-/// The application while it runs.
-struct Chat<W> {
-    client: Client,
-    output: W,
-    open: Option<(Room, View)>,
-}
-
-/// Ends the sync when the application ends.
-struct Sync(JoinHandle<()>);
-
-impl Drop for Sync {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Chats until the input ends, or `/quit`.
+/// Chats until the user has enough.
 ///
 /// # Errors
 ///
-/// When the client cannot be made or logged in, or the output is gone. What goes wrong later is said
-/// in the output.
-pub async fn run(
-    options: Options,
-    input: impl AsyncBufRead + Unpin,
-    output: impl AsyncWrite + Unpin,
-) -> Result<()> {
+/// When there is no terminal, or the client cannot be made or logged in. What goes wrong later is
+/// said on the screen.
+pub async fn run(options: Options) -> Result<()> {
     let client = Box::pin(login::client(&options)).await?;
     client.event_cache().subscribe()?;
-    #[cfg(feature = "mls")]
-    let mut notices = client.subscribe_to_mls_notices();
-    let _sync = Sync(tokio::spawn({
-        let client = client.clone();
-        async move {
-            client.sync(SyncSettings::default()).await.ok();
-        }
-    }));
-    let mut chat = Chat { client, output, open: None };
-    chat.say("Type /help for help.").await?;
-    let mut lines = input.lines();
-    loop {
-        #[cfg(feature = "mls")]
-        let notice = notices.recv();
-        #[cfg(not(feature = "mls"))]
-        let notice = std::future::pending::<Option<String>>();
-        let changed = async {
-            match &mut chat.open {
-                Some((_, view)) => view.changes.next().await,
-                None => std::future::pending().await,
-            }
-        };
+    let (updates, mut news) = mpsc::unbounded_channel();
+    let mut state = State::of(&client);
+    let mut terminal = Terminal::open()?;
+    let backend = Backend::start(client, updates);
+    while !state.quits {
+        terminal.draw(|frame| view::draw(&mut state, frame))?;
         tokio::select! {
-            line = lines.next_line() => {
-                let Some(line) = line? else { return Ok(()) };
-                if line.trim() == "/quit" {
-                    return Ok(());
-                }
-                if let Err(error) = Box::pin(chat.take(line.trim())).await {
-                    chat.say(&format!("! {error:#}")).await?;
+            event = terminal.event() => {
+                for command in state.event(&event?) {
+                    backend.run(command);
                 }
             }
-            Some(_) = changed => chat.show().await?,
-            notice = notice => {
-                #[cfg(feature = "mls")]
-                if let Some(text) = notice.ok().and_then(|notice| view::notice(&notice)) {
-                    chat.say(&format!("* {text}")).await?;
+            update = news.recv() => {
+                let Some(update) = update else { break };
+                for command in state.take(update) {
+                    backend.run(command);
                 }
-                #[cfg(not(feature = "mls"))]
-                drop(notice);
             }
         }
     }
-}
-
-impl<W: AsyncWrite + Unpin> Chat<W> {
-    async fn say(&mut self, text: &str) -> Result<()> {
-        self.output.write_all(text.as_bytes()).await?;
-        self.output.write_all(b"\n").await?;
-        Ok(self.output.flush().await?)
-    }
-
-    /// Writes what is new in the room that is open.
-    async fn show(&mut self) -> Result<()> {
-        let Some((_, view)) = &mut self.open else { return Ok(()) };
-        for line in view.news().await {
-            self.say(&line).await?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

@@ -2,9 +2,8 @@
 
 use clap::Parser as _;
 use matrix_mls_chat::Options;
-use tokio::io::{BufReader, stdin, stdout};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    matrix_mls_chat::run(Options::parse(), BufReader::new(stdin()), stdout()).await
+    matrix_mls_chat::run(Options::parse()).await
 }

@@ -1,106 +1,234 @@
-//! What a room's timeline looks like.
+//! Drawing.
 
-use std::{collections::BTreeMap, pin::Pin};
-
-use anyhow::Result;
-use futures_util::{Stream, StreamExt as _};
-use matrix_sdk::ruma::OwnedEventId;
-use matrix_sdk_ui::timeline::{
-    EventTimelineItem, Timeline, TimelineBuilder, TimelineEventShieldState, TimelineItemContent,
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Position, Rect},
+    style::{Color, Modifier, Style, Stylize as _},
+    text::{Line, Span},
+    widgets::{Block, Borders, List, ListItem, ListState, Paragraph},
 };
 
-use crate::Room;
+use crate::state::{Mark, Row, RowKind, Shield, Side, State};
 
-/// How much of the past is shown when a room is opened.
-const PAST: u16 = 20;
+const HELP: &str = "\
+Tab, Shift-Tab  next room
+Up, Down        choose a message
+Esc             choose none
+PgUp, PgDn      scroll
+F2              members, devices
+F3              epoch of the group
+F4              log
+Ctrl-C          quit
 
-/// A room that is open.
-pub(crate) struct View {
-    timeline: Timeline,
-    /// Something whenever the timeline has changed.
-    pub(crate) changes: Pin<Box<dyn Stream<Item = ()> + Send>>,
-    shown: BTreeMap<OwnedEventId, String>,
+/new NAME [USER]…
+/join [ROOM]
+/invite USER
+/leave
+/reply TEXT
+/edit TEXT
+/react EMOJI
+/delete
+/quit
+
+Rooms: MLS, MLS? (not in its
+group), E2EE (Megolm), open,
+new (you are invited)";
+
+/// Draws everything. The state learns how far it can be scrolled.
+pub(crate) fn draw(state: &mut State, frame: &mut Frame<'_>) {
+    let [top, middle, input, bottom] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Min(3),
+        Constraint::Length(3),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    let side = match state.side {
+        Side::Nothing => 0,
+        Side::Epoch => 80,
+        Side::Help | Side::Members | Side::Log => 48,
+    };
+    let [rooms, timeline, side] = Layout::horizontal([
+        Constraint::Length(26),
+        Constraint::Min(30),
+        Constraint::Length(side.min(middle.width / 2)),
+    ])
+    .areas(middle);
+    draw_head(state, frame, top);
+    draw_rooms(state, frame, rooms);
+    draw_timeline(state, frame, timeline);
+    draw_side(state, frame, side);
+    draw_input(state, frame, input);
+    let last = state.log.back().map_or("", String::as_str);
+    frame.render_widget(Line::from(clean(last)).dark_gray(), bottom);
 }
 
-impl View {
-    pub(crate) async fn open(room: &Room) -> Result<Self> {
-        let timeline = TimelineBuilder::new(room).build().await?;
-        let (_, changes) = timeline.subscribe().await;
-        timeline.paginate_backwards(PAST).await?;
-        let changes = Box::pin(changes.map(drop));
-        Ok(Self { timeline, changes, shown: BTreeMap::new() })
-    }
+fn draw_head(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    let online = if state.is_online { "online" } else { "offline" };
+    let line = Line::from(vec![
+        Span::from(clean(&state.me)).bold(),
+        Span::from(format!("  {}  ", state.trust)),
+        Span::from(online).fg(if state.is_online { Color::Green } else { Color::Red }),
+    ]);
+    frame.render_widget(line, area);
+}
 
-    /// The lines of what has come or has changed since the last call.
-    pub(crate) async fn news(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for item in self.timeline.items().await {
-            let Some(event) = item.as_event() else { continue };
-            let Some(event_id) = event.event_id() else { continue };
-            let Some(line) = line(event) else { continue };
-            if self.shown.get(event_id) != Some(&line) {
-                self.shown.insert(event_id.to_owned(), line.clone());
-                lines.push(line);
+fn draw_rooms(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    let items = state.rooms.iter().map(|room| {
+        let (mark, colour) = match room.mark {
+            Mark::Invited => ("new ", Color::Yellow),
+            Mark::Unencrypted => ("open", Color::Red),
+            Mark::Megolm => ("E2EE", Color::Blue),
+            Mark::Mls { is_in: true } => ("MLS ", Color::Green),
+            Mark::Mls { is_in: false } => ("MLS?", Color::Yellow),
+        };
+        let name = format!(" {}", clean(&room.name));
+        ListItem::new(Line::from(vec![Span::from(mark).fg(colour), Span::from(name)]))
+    });
+    let list = List::new(items)
+        .block(Block::bordered().title("Rooms"))
+        .highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let at = state.rooms.iter().position(|room| Some(&room.id) == state.open.as_ref());
+    let mut list_state = ListState::default().with_selected(at);
+    frame.render_stateful_widget(list, area, &mut list_state);
+}
+
+fn draw_timeline(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
+    let title = state.open_room().map_or_else(|| "No room".to_owned(), |room| clean(&room.name));
+    let block = Block::bordered().title(title);
+    let inside = block.inner(area);
+    let width = usize::from(inside.width);
+    let mut lines: Vec<Line<'_>> = Vec::new();
+    for row in &state.timeline {
+        let is_chosen = row.event_id.is_some() && row.event_id == state.chosen;
+        lines.extend(row_lines(row, width, is_chosen));
+    }
+    if state.waiting > 0 {
+        lines.push(Line::from(format!("{} waiting to be sent…", state.waiting)).yellow());
+    }
+    let over = lines.len().saturating_sub(usize::from(inside.height));
+    state.scroll = state.scroll.min(over);
+    let skipped = over.saturating_sub(state.scroll);
+    let shown: Vec<_> = lines.into_iter().skip(skipped).collect();
+    frame.render_widget(Paragraph::new(shown).block(block), area);
+}
+
+fn row_lines(row: &Row, width: usize, is_chosen: bool) -> Vec<Line<'static>> {
+    let mut style = match row.kind {
+        RowKind::Message => Style::new(),
+        RowKind::Happening => Style::new().fg(Color::DarkGray),
+        RowKind::Unreadable => Style::new().fg(Color::Yellow),
+    };
+    if is_chosen {
+        style = style.add_modifier(Modifier::REVERSED);
+    }
+    let (shield, colour) = match row.shield {
+        Shield::None => (String::new(), Color::Reset),
+        Shield::Grey(why) => (format!(" [{why}]"), Color::DarkGray),
+        Shield::Red(why) => (format!(" [! {why}]"), Color::Red),
+    };
+    let text = if row.kind == RowKind::Happening {
+        format!("{} {}", row.time, clean(&row.text))
+    } else {
+        format!("{} <{}> {}", row.time, clean(&row.sender), clean(&row.text))
+    };
+    let mut lines: Vec<Line<'static>> =
+        wrap(&text, width).into_iter().map(|line| Line::styled(line, style)).collect();
+    if !shield.is_empty() {
+        let fits = lines.last().is_some_and(|line| line.width() + shield.chars().count() <= width);
+        let shield = Span::from(shield).fg(colour);
+        match lines.last_mut() {
+            Some(line) if fits => line.push_span(shield),
+            _ => lines.push(Line::from(shield)),
+        }
+    }
+    if !row.below.is_empty() {
+        lines.extend(
+            wrap(&format!("      {}", clean(&row.below)), width).into_iter().map(Line::from),
+        );
+    }
+    lines
+}
+
+fn draw_side(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    let (title, lines): (_, Vec<Line<'_>>) = match state.side {
+        Side::Nothing => return,
+        Side::Help => ("Help", HELP.lines().map(Line::from).collect()),
+        Side::Members => {
+            let rows = state.panels.members.iter().map(|row| {
+                let line = Line::from(clean(&row.text));
+                match (row.is_heading, row.is_good) {
+                    (true, _) => line.bold(),
+                    (false, true) => line.green(),
+                    (false, false) => line.yellow(),
+                }
+            });
+            ("Members", rows.collect())
+        }
+        Side::Epoch => {
+            let lines = state.panels.epoch.iter().map(|line| Line::from(clean(line)));
+            ("Epoch", lines.collect())
+        }
+        Side::Log => {
+            let width = usize::from(area.width.saturating_sub(2));
+            let lines = state.log.iter().flat_map(|line| wrap(&clean(line), width));
+            let lines: Vec<_> = lines.map(Line::from).collect();
+            let over = lines.len().saturating_sub(usize::from(area.height.saturating_sub(2)));
+            ("Log", lines.into_iter().skip(over).collect())
+        }
+    };
+    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title)), area);
+}
+
+fn draw_input(state: &State, frame: &mut Frame<'_>, area: Rect) {
+    let (before, after) = state.input.parts();
+    let before = Span::from(clean(before));
+    let width = area.width.saturating_sub(2);
+    let at = u16::try_from(before.width()).unwrap_or(u16::MAX);
+    // The cursor stays in sight.
+    let scroll = at.saturating_sub(width.saturating_sub(1));
+    let line = Line::from(vec![before, Span::from(clean(after))]);
+    let block = Block::new().borders(Borders::ALL).title("Message or /command");
+    frame.render_widget(Paragraph::new(line).block(block).scroll((0, scroll)), area);
+    frame.set_cursor_position(Position::new(area.x + 1 + at - scroll, area.y + 1));
+}
+
+/// Breaks a text into lines of a width, between words where that is possible.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    for paragraph in text.split('\n') {
+        let mut line = String::new();
+        for word in paragraph.split_inclusive(' ') {
+            if Span::from(line.as_str()).width() + Span::from(word.trim_end()).width() > width
+                && !line.is_empty()
+            {
+                lines.push(std::mem::take(&mut line));
+            }
+            for character in word.chars() {
+                let of_it = Span::from(character.to_string()).width();
+                if Span::from(line.as_str()).width() + of_it > width && !line.is_empty() {
+                    lines.push(std::mem::take(&mut line));
+                    if character == ' ' {
+                        continue;
+                    }
+                }
+                line.push(character);
             }
         }
-        lines
+        lines.push(line);
     }
+    lines
 }
 
-fn line(event: &EventTimelineItem) -> Option<String> {
-    let sender = event.sender();
-    let shield = match event.get_shield(false) {
-        TimelineEventShieldState::None => "",
-        TimelineEventShieldState::Grey { .. } => " (?)",
-        TimelineEventShieldState::Red { .. } => " (!)",
+/// What others have written, without what would disturb a terminal or turn its writing round.
+fn clean(text: &str) -> String {
+    let disturbs = |character: char| {
+        (character.is_control() && character != '\n')
+            || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    let content = event.content();
-    if let Some(message) = content.as_message() {
-        let edited = if message.is_edited() { " (edited)" } else { "" };
-        return Some(format!("<{sender}>{shield} {}{edited}", message.body()));
-    }
-    match content {
-        content if content.is_redacted() => Some(format!("<{sender}> (deleted)")),
-        // An MLS message that cannot be read (yet) is of the second kind.
-        content if content.is_unable_to_decrypt() => Some(format!("<{sender}> (not readable)")),
-        TimelineItemContent::FailedToParseMessageLike { event_type, .. }
-            if event_type.to_string() == "m.room.encrypted" =>
-        {
-            Some(format!("<{sender}> (not readable)"))
-        }
-        TimelineItemContent::MembershipChange(change) => {
-            let change_of = change.change().map(|change| format!("{change:?}"));
-            Some(format!("- {}: {}", change.user_id(), change_of.unwrap_or_default()))
-        }
-        _ => None,
-    }
+    text.chars().filter(|character| !disturbs(*character)).collect()
 }
 
-/// What is said of a notice, if anything is.
-#[cfg(feature = "mls")]
-pub(crate) fn notice(notice: &matrix_sdk_mls::machine::Notice) -> Option<String> {
-    use matrix_sdk_mls::machine::Notice;
-    Some(match notice {
-        Notice::Joined { room_id, .. } => format!("{room_id}: this device is in the group"),
-        Notice::EpochEntered { room_id, epoch, author, added, removed, .. } => {
-            let (user, come, gone) = (&author.user_id, added.len(), removed.len());
-            format!("{room_id}: epoch {epoch} by {user}, {come} devices added, {gone} removed")
-        }
-        Notice::Removed { room_id, by, .. } => {
-            format!("{room_id}: this device was removed by {}", by.user_id)
-        }
-        Notice::DeviceWithoutMls { room_id, user_id, device_id, reason } => {
-            format!("{room_id}: {user_id}'s device {device_id} cannot read along: {reason}")
-        }
-        Notice::UnexpectedMember { room_id, device, .. } => {
-            format!(
-                "{room_id}: {}'s device {} should not be here",
-                device.user_id, device.device_id
-            )
-        }
-        Notice::DowngradeAttempt { room_id, .. } => {
-            format!("{room_id}: somebody tried to turn MLS off; nothing is sent here any more")
-        }
-        _ => return None,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 // matrix-sdk's futures are nested deeply.
 #![recursion_limit = "256"]
 
-mod chat;
+mod events;
 mod lies;
 mod more;
 mod proxy;

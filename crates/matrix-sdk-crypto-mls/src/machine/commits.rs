@@ -239,9 +239,11 @@ impl MlsMachine {
             node,
             epoch: record.epoch,
             author: record.author.member.device().clone(),
+            is_external: is_joining,
             added: record.added.iter().map(|(_, member)| member.device().clone()).collect(),
             removed: record.removed.iter().map(|(_, member)| member.device().clone()).collect(),
         });
+        self.report_branches(room, &record);
         Ok(())
     }
 

@@ -642,12 +642,37 @@ impl MlsMachine {
             node: record.node,
             epoch: record.epoch,
             author,
+            is_external: record.author.leaf.is_none() && record.parent.is_some(),
             added: devices(&record.added),
             removed: devices(&record.removed),
         });
+        self.report_branches(room, record);
+    }
+
+    /// What a commit that is newly known does to the branches.
+    pub(super) fn report_branches(&self, room: &Room, record: &CommitRecord) {
+        let (room_id, node) = (room.id.clone(), record.node);
+        if let Some(parent) = record.parent
+            && room.group.graph().children(&parent).any(|child| child != node)
+        {
+            self.notify(Notice::Forked { room_id: room_id.clone(), node, parent });
+        }
+        // Commits repeat what those above them have named.
+        let graph = room.group.graph();
+        let mut branches = record.resolves.clone();
+        for above in graph.ancestors(&node).filter_map(|node| graph.get(&node)) {
+            if branches.is_empty() {
+                break;
+            }
+            branches.retain(|branch| !above.resolves.contains(branch));
+        }
+        if !branches.is_empty() {
+            self.notify(Notice::Merged { room_id, node, branches });
+        }
     }
 
     fn report_seen(&self, room: &Room, record: &CommitRecord, because: &SeenBecause) {
+        self.report_branches(room, record);
         let room_id = room.id.clone();
         let node = record.node;
         let reason = match because {

@@ -1,10 +1,33 @@
 //! Several members commit at once.
 
+use std::collections::BTreeSet;
+
+use matrix_dmls::NodeId;
+
 use super::{alice_and_bob, assert_one_epoch, settle};
 use crate::{
     Notice,
     testing::{SimDevice, SimServer},
 };
+
+/// A commit, and the epoch that it is beside another one on.
+type Fork = (NodeId, NodeId);
+
+/// A commit, and the ends of the branches that it ends.
+type Merge = (NodeId, Vec<NodeId>);
+
+/// What a device was told of branches since the last call.
+fn branches(device: &SimDevice) -> (Vec<Fork>, Vec<Merge>) {
+    let (mut forks, mut merges) = (Vec::new(), Vec::new());
+    for notice in device.takes_notices() {
+        match notice {
+            Notice::Forked { node, parent, .. } => forks.push((node, parent)),
+            Notice::Merged { node, branches, .. } => merges.push((node, branches)),
+            _ => {}
+        }
+    }
+    (forks, merges)
+}
 
 #[tokio::test]
 async fn two_commits_on_one_epoch_are_both_entered_and_one_is_chosen() {
@@ -47,6 +70,16 @@ async fn two_commits_on_one_epoch_are_both_entered_and_one_is_chosen() {
         assert!(last.contains("alice:example.org/"), "{last}");
     }
 
+    // All are told of the branches, once.
+    let tips: BTreeSet<_> = alice.status().await.unwrap().tips.into_iter().collect();
+    let losing: Vec<_> = tips.iter().copied().filter(|node| Some(*node) != tip).collect();
+    for device in all {
+        let (forks, merges) = branches(device);
+        assert_eq!(forks.len(), 1);
+        assert!(tips.contains(&forks[0].0) && Some(forks[0].1) == before);
+        assert!(merges.is_empty());
+    }
+
     let on = carol.says("and on").await;
     settle(&all).await;
     for device in all {
@@ -56,6 +89,15 @@ async fn two_commits_on_one_epoch_are_both_entered_and_one_is_chosen() {
     carol.updates_keys().await;
     settle(&all).await;
     assert_one_epoch(&all).await;
+    let merged = carol.node().await.unwrap();
+    for device in all {
+        assert_eq!(branches(device), (vec![], vec![(merged, losing.clone())]));
+    }
+    bob.updates_keys().await;
+    settle(&all).await;
+    for device in all {
+        assert_eq!(branches(device), (vec![], vec![]));
+    }
     let last = bob.says("on one branch").await;
     settle(&all).await;
     alice.has_read(&last, "on one branch");

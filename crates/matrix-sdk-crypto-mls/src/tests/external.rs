@@ -7,7 +7,7 @@ use super::{
     time_passes,
 };
 use crate::{
-    Readiness, RoomSettings,
+    Notice, Readiness, RoomSettings,
     dmls::{ExternalJoins, TrustRequirement},
     testing::{Fault, RequestKind, RoomOptions, SimDevice, SimServer, TestClock},
 };
@@ -49,6 +49,17 @@ async fn a_newcomer_who_has_something_to_say_lets_itself_in() {
     alice.has_read(&event, "hello, I am new");
     bob.has_read(&event, "hello, I am new");
     assert_one_epoch(&all).await;
+    for device in all {
+        let by_itself: Vec<_> = device
+            .takes_notices()
+            .into_iter()
+            .filter_map(|notice| match notice {
+                Notice::EpochEntered { author, is_external: true, .. } => Some(author.user_id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(by_itself, [carol.user_id().as_str()]);
+    }
     let answer = bob.says("welcome").await;
     settle(&all).await;
     carol.has_read(&answer, "welcome");

@@ -1,6 +1,8 @@
 //! Who is in the group.
 
+use matrix_dmls::ALGORITHM;
 use ruma::events::room::history_visibility::HistoryVisibility;
+use serde_json::json;
 
 use super::{alice_and_bob, assert_one_epoch, settle, welcomes_sent};
 use crate::{
@@ -9,6 +11,20 @@ use crate::{
 };
 
 const KEY_PACKAGE: &str = "io.github.matrix-mls.dmls.v1.key_package.1";
+
+#[tokio::test]
+async fn that_a_room_is_an_mls_room_is_told_once() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    let is_mls = |notice: &Notice| matches!(notice, Notice::RoomIsMls { .. });
+    alice.syncs().await;
+    assert_eq!(alice.takes_notices().into_iter().filter(is_mls).count(), 1);
+    alice.sets_state("m.room.encryption", json!({ "algorithm": ALGORITHM }));
+    alice.syncs().await;
+    alice.restarts().await;
+    alice.syncs_the_same_again().await;
+    assert_eq!(alice.takes_notices().into_iter().filter(is_mls).count(), 0);
+}
 
 #[tokio::test]
 async fn a_group_is_founded_with_all_devices_of_those_who_are_there() {
@@ -88,7 +104,7 @@ async fn keys_are_renewed_when_the_room_wants_it() {
     alice.sets_state(
         "m.room.encryption",
         serde_json::json!({
-            "algorithm": crate::dmls::ALGORITHM,
+            "algorithm": ALGORITHM,
             "rotation_period_msgs": 3,
             "rotation_period_ms": 2 * TestClock::HOUR,
         }),

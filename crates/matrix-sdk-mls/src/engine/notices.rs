@@ -8,8 +8,10 @@ use super::{Engine, lock};
 impl Engine {
     /// Takes what the machine reports, does what follows from it, and passes it on.
     pub(super) async fn take_notices(&self, machine: &MlsMachine) {
-        for notice in machine.take_notices() {
-            match &notice {
+        let notices = machine.take_notices();
+        for notice in &notices {
+            self.tell_notice(notice);
+            match notice {
                 Notice::Joined { room_id, .. } => {
                     // It has used up a key package.
                     lock(&self.keys).ask_again();
@@ -32,8 +34,9 @@ impl Engine {
                 }
                 _ => {}
             }
-            self.publish(notice);
+            self.publish(notice.clone());
         }
+        self.tell_of_epochs(machine, &notices).await;
         self.note_progress();
     }
 }

@@ -35,7 +35,10 @@ impl Engine {
             self.ensure_complete(room_id).await?;
             let machine = self.machine().await?;
             match Box::pin(machine.prepare_room(room_id)).await? {
-                ready @ Readiness::Ready { .. } => return Ok(ready),
+                ready @ Readiness::Ready { .. } => {
+                    Box::pin(self.tell_of_readiness(&machine, room_id, &ready)).await?;
+                    return Ok(ready);
+                }
                 Readiness::NeedsRequests if rounds < ROUNDS => rounds += 1,
                 readiness => {
                     debug!(%room_id, ?readiness, "Waiting for the room to become ready");

@@ -55,7 +55,10 @@ pub async fn look(stage: &mut Stage, step: &mut Step) -> Result<()> {
             let failed = device.refusals.first();
             ensure!(failed.is_none(), "the server has refused {label} something: {failed:?}");
             let strange = device.notices.iter().find(|notice| {
-                !matches!(notice, Notice::EpochEntered { .. } | Notice::Joined { .. })
+                !matches!(
+                    notice,
+                    Notice::RoomIsMls { .. } | Notice::EpochEntered { .. } | Notice::Joined { .. }
+                )
             });
             ensure!(strange.is_none(), "{label} has reported {strange:?}");
             messages += device.timeline(&room).iter().filter(|event| event.result.is_ok()).count();

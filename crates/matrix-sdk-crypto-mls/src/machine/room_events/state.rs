@@ -117,16 +117,15 @@ pub(super) fn apply_state(
             view.commit_power.creators.clone_from(&view.power.creators);
             let named = content.encryption_algorithm.or(content.unstable_encryption_algorithm);
             if named.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                latch(view, &head.sender);
+                return latch(view, room_id, &head.sender);
             }
         }
         "m.room.encryption" => {
             let content = head.content::<EncryptionContent>()?;
             if content.algorithm.is_some_and(|algorithm| algorithm == ALGORITHM) {
-                latch(view, &head.sender);
                 view.rotation_period_ms = content.rotation_period_ms.and_then(|v| v.as_u64());
                 view.rotation_period_msgs = content.rotation_period_msgs.and_then(|v| v.as_u64());
-                return None;
+                return latch(view, room_id, &head.sender);
             }
             let known = view.downgraded && view.downgrade_attempt == head.event_id;
             if view.mls_since.is_none() || known {
@@ -182,9 +181,11 @@ fn name_group(view: &mut RoomView, head: &EventHead, content: GroupEventContent,
     }
 }
 
-fn latch(view: &mut RoomView, sender: &OwnedUserId) {
-    if view.mls_since.is_none() {
-        let (algorithm, sender) = (ALGORITHM.to_owned(), sender.clone());
-        view.mls_since = Some(MlsSince { algorithm, sender });
+fn latch(view: &mut RoomView, room_id: &RoomId, sender: &OwnedUserId) -> Option<Notice> {
+    if view.mls_since.is_some() {
+        return None;
     }
+    let (algorithm, sender) = (ALGORITHM.to_owned(), sender.clone());
+    view.mls_since = Some(MlsSince { algorithm, sender });
+    Some(Notice::RoomIsMls { room_id: room_id.to_owned() })
 }

@@ -1,0 +1,214 @@
+//! The program in a terminal, as people use it, on a real homeserver.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+// matrix-sdk's futures are nested deeply.
+#![recursion_limit = "256"]
+
+use std::{
+    env,
+    io::{Read as _, Write},
+    num::NonZeroU16,
+    path::Path,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use matrix_mls_tests::{Account, HttpClient};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+/// How long something may take to appear.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+const ROWS: NonZeroU16 = NonZeroU16::new(40).unwrap();
+const COLUMNS: NonZeroU16 = NonZeroU16::new(150).unwrap();
+
+/// Somebody who sits before the program, in a terminal of its own.
+struct Person {
+    name: &'static str,
+    child: Box<dyn Child + Send + Sync>,
+    keyboard: Box<dyn Write + Send>,
+    output: Receiver<Vec<u8>>,
+    screen: vt100::Parser,
+    /// All that was ever written.
+    written: Vec<u8>,
+    _terminal: Box<dyn MasterPty + Send>,
+}
+
+impl Person {
+    /// Starts the program, with these options beside the folder.
+    fn sits_down(name: &'static str, folder: &Path, options: &[&str]) -> Self {
+        let size = PtySize { rows: ROWS.get(), cols: COLUMNS.get(), ..PtySize::default() };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_matrix-mls-chat"));
+        command.arg("--folder");
+        command.arg(folder);
+        command.args(options);
+        command.env("TERM", "xterm-256color");
+        command.env("MLS_CHAT_PASSPHRASE", "a passphrase");
+        command.env_remove("MLS_CHAT_PASSWORD");
+        let child = pair.slave.spawn_command(command).unwrap();
+        // So that reading ends with the program.
+        drop(pair.slave);
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let (bytes, output) = channel();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if bytes.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let keyboard = pair.master.take_writer().unwrap();
+        let screen = vt100::Parser::new(ROWS, COLUMNS, 0);
+        let written = Vec::new();
+        Self { name, child, keyboard, output, screen, written, _terminal: pair.master }
+    }
+
+    /// The first time: everything is asked for.
+    fn logs_in(name: &'static str, folder: &Path, http: &HttpClient, account: &Account) -> Self {
+        let mut person = Self::sits_down(name, folder, &[]);
+        person.sees("Homeserver:");
+        person.types(&http.base_url);
+        person.sees("User:");
+        person.types(account.user_id.as_str());
+        person.sees("Password:");
+        person.types(&account.password);
+        person.sees("online");
+        let written = String::from_utf8_lossy(&person.written).into_owned();
+        assert!(written.contains(account.user_id.as_str()) && !written.contains(&account.password));
+        person.sees("this device is verified");
+        person
+    }
+
+    fn text(&self) -> String {
+        self.screen.screen().contents()
+    }
+
+    fn presses(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    fn types(&mut self, line: &str) {
+        self.presses(line);
+        self.presses("\r");
+    }
+
+    /// Looks at the screen until something is so.
+    fn watches(&mut self, what: &str, is_so: impl Fn(&str) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is_so(&self.text()) {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => {
+                    self.screen.process(&bytes);
+                    self.written.extend(bytes);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} waits in vain for {what}:\n{}", self.name, self.text())
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{} waits for {what}, but it has ended:\n{}", self.name, self.text())
+                }
+            }
+        }
+    }
+
+    fn sees(&mut self, words: &str) {
+        self.watches(&format!("{words:?}"), |screen| screen.contains(words));
+    }
+
+    /// Ends the program, which gives the terminal back as it was.
+    fn leaves(mut self) {
+        self.types("/quit");
+        while let Ok(bytes) = self.output.recv_timeout(PATIENCE) {
+            self.screen.process(&bytes);
+        }
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{}: {status:?}\n{}", self.name, self.text());
+        assert!(!self.screen.screen().alternate_screen());
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        // By its ID; it is gone if all went well.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+const F2: &str = "\x1bOQ";
+const F3: &str = "\x1bOR";
+
+#[tokio::test]
+async fn two_people_chat_and_one_of_them_comes_back_later() {
+    let url = env::var("MLS_TEST_HOMESERVER").expect("MLS_TEST_HOMESERVER is not set");
+    let http = HttpClient::connect(url).await.unwrap();
+    let (alice, _) = Account::register(&http, "alice").await.unwrap();
+    let (bob, _) = Account::register(&http, "bob").await.unwrap();
+    tokio::task::spawn_blocking(move || evening(&http, &alice, &bob)).await.unwrap();
+}
+
+fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
+    let folders = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut at_hers = Person::logs_in("Alice", folders.0.path(), http, alice);
+    let mut at_his = Person::logs_in("Bob", folders.1.path(), http, bob);
+
+    at_hers.types("/new evening");
+    at_hers.sees("MLS? evening");
+    at_hers.types(&format!("/invite {}", bob.user_id));
+    at_hers.sees("is invited");
+    at_his.sees("new  evening");
+    at_his.types("/join");
+    at_his.sees("MLS? evening");
+    at_hers.sees("has joined");
+    at_hers.types("good evening");
+    at_hers.sees("-alice> good evening");
+    // He has not verified her, and is told so.
+    at_his.sees("-alice> good evening [not verified]");
+    at_his.sees("MLS  evening");
+    at_hers.sees("MLS  evening");
+    at_his.types("good evening yourself");
+    at_hers.sees("-bob> good evening yourself [not verified]");
+    at_his.sees("-bob> good evening yourself");
+
+    at_hers.types("/reply how are you?");
+    at_his.sees("↪ how are you?");
+    at_hers.sees("↪ how are you?");
+    at_hers.types("/edit and how are you?");
+    at_his.sees("and how are you? (edited)");
+    at_his.types("/react 👍");
+    at_hers.sees("👍");
+    at_hers.types("/nonsense");
+    at_hers.sees("! there is no /nonsense");
+    // Ctrl-U: it stays to be mended.
+    at_hers.presses("\x15");
+
+    at_hers.presses(F2);
+    at_hers.sees("reads along, verified");
+    at_hers.sees("reads along, not verified");
+    at_hers.presses(F3);
+    at_hers.sees("2 devices");
+    at_hers.sees("1 branches");
+    at_hers.sees("founds");
+    at_hers.presses(F3);
+    at_hers.watches("no panel", |screen| !screen.contains("2 devices"));
+
+    at_his.leaves();
+    at_hers.types("still there?");
+    at_hers.sees("-alice> still there?");
+    let mut at_his = Person::sits_down("Bob", folders.1.path(), &[]);
+    at_his.sees("MLS  evening");
+    at_his.sees("good evening yourself");
+    at_his.sees("and how are you? (edited)");
+    at_his.sees("-alice> still there? [not verified]");
+    at_his.types("yes");
+    at_hers.sees("-bob> yes");
+    at_hers.leaves();
+    at_his.leaves();
+}

@@ -1,0 +1,347 @@
+//! What an application is told of its MLS rooms.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use matrix_mls_tests::Account;
+use matrix_sdk::{
+    Client as SdkClient,
+    config::SyncSettings,
+    encryption::backups::BackupState,
+    ruma::{OwnedEventId, events::room::message::RoomMessageEventContent},
+};
+use matrix_sdk_crypto_mls::{DecryptionError, RoomSettings, dmls::TrustRequirement};
+use matrix_sdk_mls::{Advice, MlsEvent, Room};
+use serde_json::{Value, json};
+
+use crate::{
+    proxy::{Exchange, Liar},
+    support::{App, builder, homeserver, until},
+};
+
+/// Somebody who writes down what an application tells.
+struct Listener {
+    events: Pin<Box<dyn Stream<Item = MlsEvent> + Send>>,
+    heard: Vec<MlsEvent>,
+}
+
+impl Listener {
+    fn of(app: &App) -> Self {
+        Self { events: Box::pin(app.client.subscribe_to_mls_events()), heard: Vec::new() }
+    }
+
+    /// What was told so far.
+    fn heard(&mut self) -> &[MlsEvent] {
+        while let Some(Some(event)) = self.events.next().now_or_never() {
+            self.heard.push(event);
+        }
+        &self.heard
+    }
+
+    fn count(&mut self, is_it: impl Fn(&MlsEvent) -> bool) -> usize {
+        self.heard().iter().filter(|event| is_it(event)).count()
+    }
+
+    /// Syncs until something is told.
+    async fn hears<T>(
+        &mut self,
+        app: &App,
+        what: &str,
+        find: impl Fn(&MlsEvent) -> Option<T>,
+    ) -> T {
+        let mut found = None;
+        app.sync_until(what, async || {
+            found = self.heard().iter().find_map(&find);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+}
+
+async fn say(room: &Room, words: &str) -> OwnedEventId {
+    room.send(RoomMessageEventContent::text_plain(words)).await.unwrap().response.event_id
+}
+
+async fn update_keys(app: &App, room: &Room) {
+    let machine = app.client.mls_machine().await.unwrap();
+    machine.update_keys(room.room_id()).await.unwrap();
+    room.prepare_mls().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_room_becomes_an_mls_room_and_ready_and_goes_on_to_new_epochs() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let (mut at_hers, mut at_his) = (Listener::of(&alice), Listener::of(&bob));
+    let room = alice.mls_room(&[&bob]).await;
+    for (app, listener) in [(&alice, &mut at_hers), (&bob, &mut at_his)] {
+        let became = |event: &MlsEvent| matches!(event, MlsEvent::BecameMls { room_id } if room_id == room.room_id());
+        listener.hears(app, "an MLS room", |event| became(event).then_some(())).await;
+        assert_eq!(listener.count(became), 1);
+        assert_eq!(listener.count(|event| matches!(event, MlsEvent::ReadyToSend { .. })), 0);
+    }
+
+    say(&room, "hello").await;
+    let node = room.mls_status().await.unwrap().unwrap().node;
+    let ready = |event: &MlsEvent| match event {
+        MlsEvent::ReadyToSend { node, without_mls, .. } => Some((*node, without_mls.len())),
+        _ => None,
+    };
+    assert_eq!(at_hers.hears(&alice, "a room that is ready", ready).await, (node, 0));
+    say(&room, "hello again").await;
+    assert_eq!(at_hers.count(|event| ready(event).is_some()), 1);
+    // She has let in a device that she has not verified.
+    let bobs = bob.device_id();
+    let unverified = |event: &MlsEvent| match event {
+        MlsEvent::UnverifiedDevice { device, .. } => Some(device.clone()),
+        _ => None,
+    };
+    let device = at_hers.hears(&alice, "Bob's device", unverified).await;
+    assert_eq!((&*device.user_id, &device.device_id), (bob.id(), &bobs));
+    assert!(device.is_known && device.is_cross_signed && !device.is_verified);
+
+    at_his
+        .hears(&bob, "Bob in the group", |event| {
+            matches!(event, MlsEvent::Joined { .. }).then_some(())
+        })
+        .await;
+    update_keys(&alice, &room).await;
+    let node = room.mls_status().await.unwrap().unwrap().node;
+    let epoch = at_his
+        .hears(&bob, "the next epoch", |event| match event {
+            MlsEvent::EpochChanged { node: it, epoch, devices, author, .. } if *it == node => {
+                Some((*epoch, *devices, author.as_ref()?.user_id.clone()))
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(epoch, (2, 2, alice.id().to_string()));
+    // Nobody came with that.
+    assert_eq!(at_his.count(|event| unverified(event).is_some()), 0);
+    assert_eq!(at_hers.count(|event| unverified(event).is_some()), 1);
+}
+
+#[tokio::test]
+async fn forks_are_seen_and_merged() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = say(&room, "hello").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+    let his = bob.room(room.room_id());
+    let before = room.mls_status().await.unwrap().unwrap().node;
+    let (mut at_hers, mut at_his) = (Listener::of(&alice), Listener::of(&bob));
+
+    // Neither hears of the other's commit before theirs is sent.
+    update_keys(&alice, &room).await;
+    update_keys(&bob, &his).await;
+    let forked = |event: &MlsEvent| match event {
+        MlsEvent::ForkSeen { parent, .. } => Some(*parent),
+        _ => None,
+    };
+    assert_eq!(at_hers.hears(&alice, "the fork", forked).await, before);
+    assert_eq!(at_his.hears(&bob, "the fork", forked).await, before);
+    let node = async |room: &Room| room.mls_status().await.unwrap().unwrap().node;
+    assert_eq!(node(&room).await, node(&his).await);
+
+    update_keys(&alice, &room).await;
+    let merged = |event: &MlsEvent| match event {
+        MlsEvent::ForkMerged { node, branches, .. } => Some((*node, branches.len())),
+        _ => None,
+    };
+    let expected = (node(&room).await, 1);
+    assert_eq!(at_hers.hears(&alice, "the merge", merged).await, expected);
+    assert_eq!(at_his.hears(&bob, "the merge", merged).await, expected);
+    // Who was on the losing branch is told that it is on the other one; once for each epoch.
+    for listener in [&mut at_hers, &mut at_his] {
+        assert_eq!(listener.count(|event| forked(event).is_some()), 1);
+        let mut epochs: Vec<_> = listener
+            .heard()
+            .iter()
+            .filter_map(|event| match event {
+                MlsEvent::EpochChanged { node, .. } => Some(*node),
+                _ => None,
+            })
+            .collect();
+        let count = epochs.len();
+        assert_eq!(epochs.last(), Some(&expected.0));
+        epochs.sort_unstable();
+        epochs.dedup();
+        assert_eq!(epochs.len(), count);
+    }
+}
+
+#[tokio::test]
+async fn a_member_and_a_device_without_mls_are_told_of() {
+    let http = homeserver().await;
+    let (account, _) = Account::register(&http, "alice").await.unwrap();
+    let mut settings = RoomSettings::default();
+    settings.trust = TrustRequirement::All;
+    let all_devices = builder(&http.base_url).mls_room_settings(settings);
+    let alice = App::first_login(account, all_devices).await;
+    // Bob has nothing but an application on the SDK alone.
+    let (account, _) = Account::register(&http, "bob").await.unwrap();
+    let bob = SdkClient::builder().homeserver_url(&http.base_url).build().await.unwrap();
+    let login = bob.matrix_auth().login_username(&account.user_id, &account.password);
+    login.send().await.unwrap();
+    bob.sync_once(SyncSettings::default()).await.unwrap();
+    let bobs = bob.device_id().unwrap().to_owned();
+
+    let mut listener = Listener::of(&alice);
+    let mut request = crate::support::invite(&[]);
+    request.invite = vec![account.user_id.clone()];
+    let room = alice.client.create_mls_room(request).await.unwrap();
+    bob.join_room_by_id(room.room_id()).await.unwrap();
+    alice
+        .sync_until("Bob in the room", async || {
+            let member = alice.room(room.room_id()).get_member_no_sync(&account.user_id).await;
+            member.unwrap().is_some_and(|member| member.membership().as_str() == "join")
+        })
+        .await;
+    say(&room, "hello?").await;
+    let without = listener
+        .hears(&alice, "the device", |event| match event {
+            MlsEvent::DeviceWithoutMls { user_id, device_id, .. } => {
+                Some((user_id.clone(), device_id.clone()))
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(without, (account.user_id.clone(), bobs.clone()));
+    let member = listener
+        .hears(&alice, "the member", |event| match event {
+            MlsEvent::MemberWithoutMls { user_id, .. } => Some(user_id.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(member, account.user_id);
+    let ready = listener
+        .hears(&alice, "the room", |event| match event {
+            MlsEvent::ReadyToSend { without_mls, .. } => Some(without_mls.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(ready, [(account.user_id.clone(), bobs.clone())]);
+
+    // He refuses to send there, and she sees why he does not read.
+    bob.sync_once(SyncSettings::default()).await.unwrap();
+    let his = bob.get_room(room.room_id()).unwrap();
+    his.send(RoomMessageEventContent::text_plain("in the clear?")).await.unwrap_err();
+    let devices = room.mls_devices().await.unwrap();
+    let device = devices.iter().find(|device| device.device_id == bobs).unwrap();
+    assert!(device.is_known && !device.in_group);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_with_a_reason_and_also_when_it_can() {
+    let http = homeserver().await;
+    let liar = Liar::before(&http.base_url).await;
+    let (account, _) = Account::register(&http, "bob").await.unwrap();
+    let bob = App::first_login(account, builder(&liar.url)).await;
+    let alice = App::register(&http, "alice").await;
+    let room = alice.mls_room(&[&bob]).await;
+    let mut listener = Listener::of(&bob);
+
+    // The Welcome is late.
+    let held: Arc<Mutex<Vec<Value>>> = Arc::default();
+    liar.lie({
+        let held = Arc::clone(&held);
+        move |it: &mut Exchange| {
+            if it.is("GET", "/sync") && it.path.contains("since") {
+                let events = it.response.pointer_mut("/to_device/events");
+                let events = events.and_then(Value::as_array_mut);
+                held.lock().unwrap().extend(events.map(std::mem::take).unwrap_or_default());
+            }
+        }
+    });
+    let event_id = say(&room, "hello").await;
+    let undecryptable = |event: &MlsEvent| match event {
+        MlsEvent::Undecryptable { event_id: it, reason, advice, .. } if *it == event_id => {
+            Some((Arc::clone(reason), *advice))
+        }
+        _ => None,
+    };
+    let (reason, advice) = listener.hears(&bob, "an unreadable message", undecryptable).await;
+    assert!(
+        matches!(*reason, DecryptionError::UnknownEpoch(_) | DecryptionError::BeforeOurJoin),
+        "{reason}"
+    );
+    assert_eq!(advice, Advice::on(&reason));
+    bob.sync_until("the Welcome", async || !held.lock().unwrap().is_empty()).await;
+    liar.lie(move |it: &mut Exchange| {
+        let end = it.response["next_batch"].as_str().map(ToOwned::to_owned);
+        if it.is("GET", "/sync") && end.is_some_and(|end| !it.path.contains(&end)) {
+            let late: Vec<_> = held.lock().unwrap().drain(..).collect();
+            let events = it.response.pointer("/to_device/events").and_then(Value::as_array);
+            let all = late.into_iter().chain(events.cloned().unwrap_or_default()).collect();
+            it.response["to_device"]["events"] = Value::Array(all);
+        }
+    });
+    say(&room, "and more").await;
+    let readable = |event: &MlsEvent| {
+        matches!(event, MlsEvent::Readable { event_id: it, .. } if *it == event_id).then_some(())
+    };
+    listener.hears(&bob, "a message that is readable now", readable).await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+}
+
+#[tokio::test]
+async fn a_newcomer_is_told_what_it_will_never_read() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let carol = App::register(&http, "carol").await;
+    let room = alice.mls_room(&[]).await;
+    let event_id = say(&room, "before Carol").await;
+    room.invite_user_by_id(carol.id()).await.unwrap();
+    carol.client.event_cache().subscribe().unwrap();
+    let mut listener = Listener::of(&carol);
+    alice.joined_by(&room, &[&carol]).await;
+    let second = say(&room, "with Carol").await;
+    assert_eq!(carol.reads(room.room_id(), &second).await, "with Carol");
+    let advice = listener
+        .hears(&carol, "the unreadable message", |event| match event {
+            MlsEvent::Undecryptable { event_id: it, reason, advice, .. }
+                if *it == event_id && matches!(**reason, DecryptionError::BeforeOurJoin) =>
+            {
+                Some(*advice)
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(advice, Advice::AskAMember);
+}
+
+#[tokio::test]
+async fn downgrades_and_backups_are_told_of() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let mut listener = Listener::of(&alice);
+    let room = alice.mls_room(&[]).await;
+    say(&room, "hello").await;
+    let megolm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    let sent = room.send_state_event_raw("m.room.encryption", "", megolm).await.unwrap();
+    let attempt = listener
+        .hears(&alice, "the downgrade", |event| match event {
+            MlsEvent::DowngradeAttempt { event_id, .. } => event_id.clone(),
+            _ => None,
+        })
+        .await;
+    assert_eq!(attempt, sent.event_id);
+
+    let first = listener.heard().first().cloned();
+    assert!(matches!(first, Some(MlsEvent::BackupState(BackupState::Unknown))), "{first:?}");
+    alice.client.encryption().backups().create().await.unwrap();
+    let is_enabled =
+        |event: &MlsEvent| matches!(event, MlsEvent::BackupState(BackupState::Enabled));
+    until("the backup", async || listener.count(is_enabled) > 0).await;
+    // It ends with the client.
+    let Listener { mut events, .. } = listener;
+    drop((room, alice));
+    until("the end", async || matches!(events.next().now_or_never(), Some(None))).await;
+}
