@@ -6,6 +6,7 @@
 // matrix-sdk's futures are nested deeply.
 #![recursion_limit = "256"]
 
+mod cold_start;
 mod events;
 mod lies;
 mod more;

@@ -1,12 +1,14 @@
 //! From the machine to the server.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::{StreamExt as _, stream};
 use matrix_sdk_crypto::types::requests::AnyOutgoingRequest;
-use ruma::api::client::keys::get_keys;
+use ruma::{RoomId, api::client::keys::get_keys};
 use tracing::{debug, warn};
 
 use super::{Engine, lock};
@@ -15,6 +17,9 @@ use crate::error::Error;
 /// Rounds of requests that the machine may need to come to rest. Catching up with many commits takes
 /// one for each that has to be fetched.
 const ROUNDS: usize = 100;
+
+/// How many rooms are completed at once.
+const AT_ONCE: usize = 8;
 
 /// How long the task rests after a request has failed, unless something comes; twice as long each time.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -60,17 +65,24 @@ impl Engine {
     async fn tend(&self) -> Result<Duration, Error> {
         let machine = self.machine().await?;
         let wanted = lock(&self.completeness).wanted();
-        for room_id in wanted {
-            // Its room may have been left meanwhile, which is no reason to leave the others.
-            if let Err(error) = self.complete(&room_id).await {
-                warn!(%room_id, "The room's state could not be asked for: {error}");
-                lock(&self.completeness).forget(&room_id);
-            }
+        // After a start that is every room with news: the server is waited for, not computed with.
+        let mut completions: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
+        for room_id in &wanted {
+            completions.push(Box::pin(self.complete_or_forget(room_id)));
         }
+        stream::iter(completions).buffer_unordered(AT_ONCE).collect::<()>().await;
         Box::pin(self.refresh_key_counts()).await?;
         Box::pin(self.pump()).await?;
         self.look_at_newcomers().await?;
         Ok(machine.next_deadline().map_or(REST, until).min(REST))
+    }
+
+    async fn complete_or_forget(&self, room_id: &RoomId) {
+        // The room may have been left meanwhile, which is no reason to leave the others.
+        if let Err(error) = Box::pin(self.complete(room_id)).await {
+            warn!(%room_id, "The room's state could not be asked for: {error}");
+            lock(&self.completeness).forget(room_id);
+        }
     }
 
     /// Sends what the machine wants sent, and what it wants after the answers, until it wants
