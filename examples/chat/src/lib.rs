@@ -3,7 +3,7 @@
 //! The same source is an application on matrix-sdk alone, and with the feature `mls` one whose rooms
 //! may be MLS rooms. What differs is marked with `cfg`; the guide shows it as a diff.
 //!
-//! What is on the screen is a [`state::State`]. Keys and what the client tells change it
+//! What is on the screen is plain data (`state.rs`). Keys and what the client tells change it
 //! (`update.rs`), `view.rs` draws it, and `backend.rs` does what is to be done on the network.
 
 // matrix-sdk's futures are nested deeply.
