@@ -367,3 +367,38 @@ async fn commits_that_came_before_the_welcome_are_entered_with_it() {
     assert_one_epoch(&[&alice, &bob]).await;
     bob.has_read(&event, "with new keys");
 }
+
+/// Also those of a branch that has lost, which nobody sends on: what was said there can be read.
+#[tokio::test]
+async fn lost_branches_that_came_before_the_welcome_are_entered_with_it() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    let carol = server.device("carol", "TABLET").logs_in().await;
+    alice.invites(&bob);
+    alice.invites(&carol);
+    let (bob, carol) = (bob.joins(&alice).await, carol.joins(&alice).await);
+    // She does not know of them yet, and they see the founding.
+    server.holds_back_timeline_of(alice.name(), true);
+    alice.says("to myself").await;
+    carol.syncs().await;
+    server.holds_back_timeline_of(alice.name(), false);
+    server.holds_back_to_device_of(carol.name(), true);
+    alice.syncs().await;
+    alice.says("hello").await;
+    settle(&[&alice, &bob]).await;
+    // Both renew their keys at once, and say something before they hear of one another.
+    let mut said = Vec::new();
+    for device in [&alice, &bob] {
+        device.updates_keys().await;
+        said.push(device.says("with new keys").await);
+    }
+    settle(&[&alice, &bob]).await;
+    assert_one_epoch(&[&alice, &bob]).await;
+    carol.syncs().await;
+    assert_eq!(carol.node().await, None, "she has no Welcome");
+    server.holds_back_to_device_of(carol.name(), false);
+    settle(&[&alice, &bob, &carol]).await;
+    assert_one_epoch(&[&alice, &bob, &carol]).await;
+    said.iter().for_each(|event| carol.has_read(event, "with new keys"));
+}
