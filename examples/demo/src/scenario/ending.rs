@@ -57,7 +57,11 @@ pub async fn look(stage: &mut Stage, step: &mut Step) -> Result<()> {
             let strange = device.notices.iter().find(|notice| {
                 !matches!(
                     notice,
-                    Notice::RoomIsMls { .. } | Notice::EpochEntered { .. } | Notice::Joined { .. }
+                    Notice::RoomIsMls { .. }
+                        | Notice::EpochEntered { .. }
+                        | Notice::Forked { .. }
+                        | Notice::Merged { .. }
+                        | Notice::Joined { .. }
                 )
             });
             ensure!(strange.is_none(), "{label} has reported {strange:?}");
