@@ -410,11 +410,7 @@ impl MlsMachine {
         })
     }
 
-    pub(super) async fn save_keys(
-        &self,
-        room: &mut Room,
-        keys: KeyRequests,
-    ) -> Result<(), MlsError> {
+    async fn save_keys(&self, room: &mut Room, keys: KeyRequests) -> Result<(), MlsError> {
         if keys == room.view.keys {
             return Ok(());
         }

@@ -31,6 +31,25 @@ const ANSWER: &str = "io.github.matrix-mls.dmls.v1.key_answer";
 const SECOND: u64 = TestClock::MINUTE / 60;
 const HOUR: u64 = 60 * TestClock::MINUTE;
 
+/// A request of a device for an epoch's key, made with what this group has of `tip`, and the private half
+/// of its key.
+async fn request_of(
+    device: &SimDevice,
+    group: &Group,
+    node: NodeId,
+    tip: NodeId,
+    id: &str,
+) -> (Secret, Value) {
+    let (secret, public) = matrix_dmls::new_request_key().unwrap();
+    let (room_id, id) = (device.room().to_owned(), id.to_owned());
+    let mut request = ToDeviceKeyRequestEventContent::new(room_id, id, vec![node], tip, public);
+    let tagged = request.tagged_json().unwrap();
+    request.tag = group.key_request_tag(tip, tagged.as_bytes()).unwrap().to_vec().into();
+    let signed = request.signed_json().unwrap();
+    request.signatures = device.mls().signatures_of(&signed).await.unwrap();
+    (secret, serde_json::to_value(&request).unwrap())
+}
+
 fn settings(history: HistoryPolicy) -> RoomSettings {
     RoomSettings { trust: TrustRequirement::All, history, ..RoomSettings::default() }
 }
@@ -202,20 +221,8 @@ async fn a_thief_of_an_old_store_is_given_nothing() {
         }
         settle(&[&late.alice, &late.carol]).await;
         // With everything that was Bob's then: the request is made anew, for the thief's own key.
-        let (secret, public) = matrix_dmls::new_request_key().unwrap();
-        let mut stolen = ToDeviceKeyRequestEventContent::new(
-            old.room_id.clone(),
-            "stolen".to_owned(),
-            old.nodes.clone(),
-            old.tip,
-            public,
-        );
-        let tagged = stolen.tagged_json().unwrap();
-        let tag = thief.key_request_tag(old.tip, tagged.as_bytes()).unwrap();
-        stolen.tag = tag.to_vec().into();
-        stolen.signatures =
-            late.bob.mls().signatures_of(&stolen.signed_json().unwrap()).await.unwrap();
-        let answers = late.answer_of(whom, serde_json::to_value(&stolen).unwrap()).await;
+        let (secret, stolen) = request_of(&late.bob, &thief, late.node, old.tip, "stolen").await;
+        let answers = late.answer_of(whom, stolen).await;
         if has_renewed {
             assert!(answers.is_empty());
         } else {
@@ -264,15 +271,7 @@ async fn a_thief_is_not_given_the_keys_of_a_branch_where_the_device_has_healed()
         }
         let tip = if renews_again { bob.node().await.unwrap() } else { old };
         let group = if renews_again { bob.group().await } else { thief };
-        let (_, public) = matrix_dmls::new_request_key().unwrap();
-        let (room_id, id) = (bob.room().to_owned(), "stolen".to_owned());
-        let nodes = vec![healed];
-        let mut request = ToDeviceKeyRequestEventContent::new(room_id, id, nodes, tip, public);
-        let tagged = request.tagged_json().unwrap();
-        request.tag = group.key_request_tag(tip, tagged.as_bytes()).unwrap().to_vec().into();
-        request.signatures =
-            bob.mls().signatures_of(&request.signed_json().unwrap()).await.unwrap();
-        let request = serde_json::to_value(&request).unwrap();
+        let (_, request) = request_of(&bob, &group, healed, tip, "stolen").await;
         gets(&alice, vec![(bob.user_id(), REQUEST, request)]).await;
         // Once he has renewed them again, he asks with what a thief has not.
         assert_eq!(wants_sent(&alice, ANSWER).await.len(), usize::from(renews_again));
@@ -294,16 +293,9 @@ async fn who_left_the_room_or_was_not_in_the_epoch_is_given_nothing() {
     let tip = dave.node().await.unwrap();
     let mut counts = Vec::new();
     for node in [tip, late.node] {
-        let (_, public) = matrix_dmls::new_request_key().unwrap();
-        let (room_id, id) = (dave.room().to_owned(), format!("{node:?}"));
-        let mut request = ToDeviceKeyRequestEventContent::new(room_id, id, vec![node], tip, public);
-        let tagged = request.tagged_json().unwrap();
-        let tag = dave.group().await.key_request_tag(tip, tagged.as_bytes()).unwrap();
-        request.tag = tag.to_vec().into();
-        request.signatures =
-            dave.mls().signatures_of(&request.signed_json().unwrap()).await.unwrap();
+        let id = format!("{node:?}");
+        let (_, request) = request_of(&dave, &dave.group().await, node, tip, &id).await;
         late.server.clock().advance(61 * SECOND);
-        let request = serde_json::to_value(&request).unwrap();
         gets(&late.alice, vec![(dave.user_id(), REQUEST, request)]).await;
         counts.push(wants_sent(&late.alice, ANSWER).await.len());
     }
