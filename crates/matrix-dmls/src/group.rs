@@ -252,6 +252,17 @@ impl Group {
         self.external_commit(local, public)
     }
 
+    /// The ratchet tree of an epoch, of which the event does not show it: from an epoch above whose event
+    /// does, and the commits from there, each made on the one before. Nothing is changed. Who uses the
+    /// tree has to compare it with the epoch's GroupContext, as [`Group::external_commit_on`] does.
+    ///
+    /// # Errors
+    ///
+    /// When the first one's GroupInfo and tree do not fit, or a commit does not apply.
+    pub fn replay_tree(from: PublicParts<'_>, commits: &[Vec<u8>]) -> Result<Vec<u8>, GroupError> {
+        entrance::replay(from, commits)
+    }
+
     /// Takes an epoch into the graph whose parent is not known, from what its commit's event carries:
     /// as seen, with the members that its tree has. No change if it is known.
     ///

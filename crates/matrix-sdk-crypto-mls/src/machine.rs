@@ -12,6 +12,7 @@ mod decrypt;
 mod devices;
 mod encrypt;
 mod external;
+mod files;
 mod gaps;
 mod generations;
 mod graphs;
@@ -50,8 +51,13 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::rooms::Room;
 use self::{
-    account::Account, devices::Devices, generations::Generations, read_once::Undelivered,
-    requests::Transient, rooms::Rooms,
+    account::Account,
+    commits::{MAX_CONTENT, MIN_CONTENT},
+    devices::Devices,
+    generations::Generations,
+    read_once::Undelivered,
+    requests::Transient,
+    rooms::Rooms,
 };
 pub use self::{
     decrypt::{DecryptedRoomEvent, MlsEncryptionInfo},
@@ -90,6 +96,8 @@ struct Inner {
     settings: RoomSettings,
     /// How many one-time key packages the server is to have.
     key_packages: u32,
+    /// What an event's content may have, in bytes.
+    max_content: usize,
     local: LocalMember,
     account: Mutex<Account>,
     rooms: Rooms,
@@ -132,6 +140,7 @@ pub struct MlsMachineBuilder {
     settings: RoomSettings,
     room_cache_size: usize,
     key_packages: u32,
+    max_content: usize,
 }
 
 impl MlsMachineBuilder {
@@ -179,6 +188,16 @@ impl MlsMachineBuilder {
         self
     }
 
+    /// How many bytes the content of an event that this machine makes may have as JSON: 61,440 (60 KiB)
+    /// by default, which is also the most, since homeservers let 65,536 bytes through with what they
+    /// put around it; 4,096 at least. Commits and ratchet trees that do not fit become files in the
+    /// media repository (protocol §2).
+    #[must_use]
+    pub fn max_event_content(mut self, bytes: usize) -> Self {
+        self.max_content = bytes.clamp(MIN_CONTENT, MAX_CONTENT);
+        self
+    }
+
     /// Opens the store, or makes this device's MLS key when the store is empty.
     ///
     /// # Errors
@@ -196,6 +215,7 @@ impl MlsMachineBuilder {
                 clock: self.clock,
                 settings: self.settings,
                 key_packages: self.key_packages,
+                max_content: self.max_content,
                 local,
                 account: Mutex::new(account),
                 rooms: Rooms::new(self.room_cache_size),
@@ -239,6 +259,7 @@ impl MlsMachine {
             settings: RoomSettings::default(),
             room_cache_size: ROOM_CACHE_SIZE,
             key_packages: key_packages::WANTED,
+            max_content: MAX_CONTENT,
         }
     }
 

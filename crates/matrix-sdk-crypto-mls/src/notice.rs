@@ -85,6 +85,14 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// The server has refused a file that a commit needs: it limits what may be uploaded. If the commit
+    /// cannot do without, it is given up too ([`Notice::CommitRefused`]).
+    UploadRefused {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The file's size in bytes.
+        bytes: usize,
+    },
     /// The server has refused a commit of ours.
     CommitRefused {
         /// The room.

@@ -20,7 +20,10 @@ pub use self::{
     left_behind::{Behind, HeldJoinRequest},
     standing::Standing,
 };
-use crate::{trust::Verdict, types::events::GroupEventContent};
+use crate::{
+    trust::Verdict,
+    types::events::{GroupEventContent, MediaFile},
+};
 
 /// Plain data, stored as one value per room.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -88,11 +91,27 @@ pub struct RoomView {
     /// Epoch keys that others are asked for.
     #[serde(default, skip_serializing_if = "KeyRequests::is_empty")]
     pub keys: KeyRequests,
+    /// Commits that wait for the file that they are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<WaitingFile>,
     /// The nodes that were the room's anchor, at least a week apart, with the times at which that was
     /// noted, in milliseconds since 1970; oldest first. The first one may be older than a year, all
     /// others are younger.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anchors: Vec<(NodeId, u64)>,
+}
+
+/// A commit whose event has come, and which is in a file that has not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingFile {
+    /// The file.
+    pub file: MediaFile,
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// Who has sent it.
+    pub sender: OwnedUserId,
+    /// When it came, in milliseconds since 1970.
+    pub since: u64,
 }
 
 /// Who may send an event type: the one that says which group is the room's, and where the choice

@@ -9,6 +9,7 @@ mod commits;
 mod compaction;
 mod external;
 mod faults;
+mod files;
 mod forms;
 mod forward_secrecy;
 mod generations;

@@ -50,6 +50,8 @@ impl MlsDevice {
             AnyOutgoingRequest::RoomState(request) => self.deliver(id, request).await,
             AnyOutgoingRequest::RoomEvent(request) => self.deliver(id, request).await,
             AnyOutgoingRequest::RoomMessages(request) => self.deliver(id, request).await,
+            AnyOutgoingRequest::MediaUpload(request) => self.deliver(id, request).await,
+            AnyOutgoingRequest::MediaDownload(request) => self.deliver(id, request).await,
             _ => Err(DriverError::UnknownRequest),
         }
     }

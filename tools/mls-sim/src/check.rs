@@ -36,6 +36,7 @@ impl World {
             if event.event_type != "io.github.matrix-mls.dmls.v1.commit" {
                 continue;
             }
+            let event = self.server.with_files(event);
             let commit = event.content.get("commit").and_then(|commit| commit.as_str());
             if let Some(bytes) = commit.and_then(unbase64) {
                 model.learn(&bytes);

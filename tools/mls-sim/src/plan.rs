@@ -88,6 +88,8 @@ impl Plan {
             soft_fails: scenario == Scenario::SoftFailed,
             skewed: rng.chance(50),
             founder_alone: scenario == Scenario::LoneFounder,
+            // Every fourth run, and of each scenario every fourth.
+            small_events: (seed / Scenario::ALL.len() as u64 + seed) % 4 == 3,
         };
         let mut draw = Draw { rng, devices, users, actions: Vec::new() };
         draw.scenario(scenario, &setup);

@@ -20,6 +20,9 @@ pub struct Setup {
     /// The founder is alone at first.
     #[serde(default)]
     pub founder_alone: bool,
+    /// Events are small, so that most commits and trees become files.
+    #[serde(default)]
+    pub small_events: bool,
 }
 
 macro_rules! scenarios {

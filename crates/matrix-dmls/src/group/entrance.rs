@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use openmls::prelude::{
-    MlsMessageBodyIn, MlsMessageIn, ProposalStore, PublicGroup, RatchetTreeIn,
-    group_info::VerifiableGroupInfo,
+    MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProposalStore, PublicGroup,
+    RatchetTreeIn, group_info::VerifiableGroupInfo,
 };
 use openmls_traits::OpenMlsProvider as _;
-use tls_codec::DeserializeBytes as _;
+use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::{error::GroupError, hydrated};
 use crate::{
@@ -86,21 +86,49 @@ pub(super) fn check_info(
     if fits { Ok(()) } else { Err(GroupError::WelcomeMismatch) }
 }
 
+/// The ratchet tree of the last of some commits, from what the event of the first one shows and the
+/// public part of the others, each of which is made on the one before it.
+pub(super) fn replay(parts: PublicParts<'_>, commits: &[Vec<u8>]) -> Result<Vec<u8>, GroupError> {
+    ratchet_tree::check_size(parts.tree)?;
+    hydrated::guarded(|| {
+        let provider = Provider::new(Operation::default());
+        let mut public = public_group(&provider, parts)?;
+        for commit in commits {
+            let message =
+                MlsMessageIn::tls_deserialize_exact_bytes(commit).map_err(GroupError::openmls)?;
+            let message = message.try_into_protocol_message().map_err(GroupError::openmls)?;
+            let processed =
+                public.process_message(provider.crypto(), message).map_err(GroupError::openmls)?;
+            let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content()
+            else {
+                return Err(MalformedError::Unsupported.into());
+            };
+            public.merge_commit(provider.storage(), *staged).map_err(GroupError::openmls)?;
+        }
+        public.export_ratchet_tree().tls_serialize_detached().map_err(GroupError::openmls)
+    })
+}
+
+/// An epoch's public state, which OpenMLS has verified.
+fn public_group(provider: &Provider, parts: PublicParts<'_>) -> Result<PublicGroup, GroupError> {
+    let tree =
+        RatchetTreeIn::tls_deserialize_exact_bytes(parts.tree).map_err(GroupError::openmls)?;
+    let (public, _) = PublicGroup::from_external(
+        provider.crypto(),
+        provider.storage(),
+        tree,
+        verifiable(parts.group_info)?,
+        ProposalStore::new(),
+    )
+    .map_err(GroupError::openmls)?;
+    Ok(public)
+}
+
 /// The members of a tree, after OpenMLS has verified it and the GroupInfo with it.
 fn roster_of(info: &GroupInfo, parts: PublicParts<'_>) -> Result<Roster, GroupError> {
     let roster = hydrated::guarded(|| {
-        let tree =
-            RatchetTreeIn::tls_deserialize_exact_bytes(parts.tree).map_err(GroupError::openmls)?;
         let provider = Provider::new(Operation::default());
-        let (public, _) = PublicGroup::from_external(
-            provider.crypto(),
-            provider.storage(),
-            tree,
-            verifiable(parts.group_info)?,
-            ProposalStore::new(),
-        )
-        .map_err(GroupError::openmls)?;
-        hydrated::roster(public.members())
+        hydrated::roster(public_group(&provider, parts)?.members())
     })?;
     let signer = roster.get(info.signer).ok_or(GroupError::WelcomeMismatch)?;
     if info.is_signed_by(&signer.signature_key) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     epoch_key::EpochKey, record::CommitRecord, roster::Roster, schedule::Vault, storage::Entries,
+    wire::welcome::Welcome,
 };
 
 /// What is kept of an entered epoch so that commits can be made and processed on it: the tree, our
@@ -55,4 +56,13 @@ pub struct PendingCommit {
     pub group_info: Vec<u8>,
     /// The new epoch's ratchet tree (RFC 9420 §12.4.3.3).
     pub tree: Vec<u8>,
+}
+
+impl PendingCommit {
+    /// The GroupInfo as its Welcomes have it, encrypted to all whom the commit adds; `None` if it adds
+    /// nobody.
+    pub fn encrypted_group_info(&self) -> Option<Vec<u8>> {
+        let welcome = Welcome::parse(self.welcome.as_ref()?).ok()?;
+        Some(welcome.encrypted_group_info().to_vec())
+    }
 }

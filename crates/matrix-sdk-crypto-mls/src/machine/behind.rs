@@ -7,7 +7,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use sha2::{Digest, Sha256};
 use tracing::{debug, warn};
 
-use super::{MlsMachine, Readiness, Room, again::again, prepare};
+use super::{MlsMachine, Readiness, Room, again::again, external::LetIn, prepare};
 use crate::{
     error::MlsError,
     room::{Behind, RoomView},
@@ -262,6 +262,10 @@ impl MlsMachine {
                 return Ok(false);
             }
         }
+        let is_coming = self.transient().files.is_fetching(&room.id);
+        if !outside.holds_any && is_coming && room.group.chosen_tip().is_none() {
+            return Ok(true);
+        }
         if !outside.holds_any
             && room.group.chosen_tip().is_none()
             && Box::pin(self.look_back(room)).await?
@@ -280,12 +284,18 @@ impl MlsMachine {
         };
         let is_external = is_external(&outside, &behind);
         after.has_tried_external |= is_external;
-        if is_external && self.let_ourselves_in(room).await? {
-            debug!(room_id = %room.id, "Coming in by an external commit");
-            after.external = true;
-            let view = RoomView { behind: Some(after), ..room.view.clone() };
-            self.save_view(room, view).await?;
-            return Ok(true);
+        if is_external {
+            match self.let_ourselves_in(room).await? {
+                LetIn::Yes => {
+                    debug!(room_id = %room.id, "Coming in by an external commit");
+                    after.external = true;
+                    let view = RoomView { behind: Some(after), ..room.view.clone() };
+                    self.save_view(room, view).await?;
+                    return Ok(true);
+                }
+                LetIn::Later => return Ok(true),
+                LetIn::No => {}
+            }
         }
         debug!(room_id = %room.id, "Asking to be let in");
         if self.ask(room, tip, after.clone()).await? {

@@ -10,8 +10,8 @@ use ruma::{OwnedEventId, TransactionId, UserId};
 use tracing::debug;
 
 use super::{
-    MlsMachine, Room, again::MayBeOutdated as _, heavy::heavy, join_requests::note_let_in,
-    membership::Addition,
+    MlsMachine, Room, again::MayBeOutdated as _, files::size_with_files, heavy::heavy,
+    join_requests::note_let_in, membership::Addition,
 };
 use crate::{
     error::MlsError,
@@ -20,14 +20,19 @@ use crate::{
     store::{Changes, OutboxRequest, OutboxRequestKind, StoredCommit, WelcomeRecipient},
     trust,
     types::events::{
-        CommitEventContent, GraphContent, GroupEventContent, SharedWelcome,
-        ToDeviceWelcomeEventContent,
+        CommitEventContent, GraphContent, GroupEventContent, ToDeviceWelcomeEventContent,
     },
 };
 
 /// What an event's content may have, in bytes: the event's limit is 65,536, and the server puts
 /// more around it (protocol §2: 60 KiB).
 pub(super) const MAX_CONTENT: usize = 60 * 1024;
+
+/// What it has to be at least, for what cannot become a file.
+pub(super) const MIN_CONTENT: usize = 4 * 1024;
+
+/// What a Welcome without a graph has, in bytes.
+const MAX_SECRETS: usize = 1024;
 
 /// What one `PUT /sendToDevice` carries at most, in bytes.
 const MAX_TO_DEVICE_REQUEST: usize = 512 * 1024;
@@ -82,9 +87,9 @@ impl MlsMachine {
                 made => made?,
             };
             let Some(pending) = group.pending.get(&node).cloned().flatten() else { return Ok(()) };
-            let content = self.commit_content(room, &pending);
-            let size = serde_json::to_vec(&content)?.len().max(welcome_size(&pending)?);
-            if size > MAX_CONTENT {
+            let content = self.commit_content(room, &pending).await?;
+            let size = size_with_files(&content)?;
+            if size > self.inner.max_content {
                 // Fewer at a time: the next commit adds the rest.
                 if additions.len() > 1 {
                     additions.truncate(additions.len() / 2);
@@ -156,23 +161,28 @@ impl MlsMachine {
         changes.outbox.insert(id, Some(request));
     }
 
-    /// The event's content; with what an external commit needs, if that fits.
-    pub(super) fn commit_content(
+    /// The event's content, with all in it that becomes a file if it is too large. The tree is left out
+    /// if nobody needs it by a Welcome, it does not fit, and one is near that it follows from.
+    pub(super) async fn commit_content(
         &self,
         room: &Room,
         pending: &PendingCommit,
-    ) -> CommitEventContent {
+    ) -> Result<CommitEventContent, MlsError> {
         let parent = pending.node.record.parent;
         let mut content =
             CommitEventContent::new(pending.commit.clone(), parent, pending.parent_context.clone());
         content.parent_event = parent.and_then(|parent| room.commit_events.get(&parent).cloned());
-        let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
-        let size = base64(pending.commit.len() + pending.parent_context.len()) + 512;
-        if size + base64(pending.group_info.len() + pending.tree.len()) < MAX_CONTENT {
-            content.group_info = Some(pending.group_info.clone().into());
-            content.tree = Some(pending.tree.clone().into());
+        content.group_info = Some(pending.group_info.clone().into());
+        content.encrypted_group_info = pending.encrypted_group_info().map(Into::into);
+        content.tree = Some(pending.tree.clone().into());
+        if let Some(parent) = parent
+            && content.encrypted_group_info.is_none()
+            && serde_json::to_vec(&content)?.len() > self.inner.max_content
+            && self.is_tree_near(room, parent).await?
+        {
+            content.tree = None;
         }
-        content
+        Ok(content)
     }
 
     /// The server has accepted our commit: its epoch is entered, and only now those whom it adds
@@ -186,7 +196,7 @@ impl MlsMachine {
         let Some(pending) = room.group.pending_commit(&node).cloned() else { return Ok(()) };
         let record = Arc::clone(&pending.node.record);
         let mut changes = Changes::default();
-        let mut content = self.commit_content(room, &pending);
+        let mut content = self.commit_content(room, &pending).await?;
         // The request is gone if the server has said before that it refuses the commit.
         let mut recipients = recipients_of(&pending)?;
         if let Some(request) = self.commit_request(&room.id, Some(node)).await? {
@@ -199,8 +209,7 @@ impl MlsMachine {
         }
         let graph = match record.parent {
             Some(parent) if !recipients.is_empty() => {
-                let left = MAX_CONTENT.saturating_sub(welcome_size(&pending)?);
-                self.graph_for_newcomers(room, parent, left).await?
+                self.graph_for_newcomers(room, parent).await?
             }
             _ => None,
         };
@@ -223,6 +232,9 @@ impl MlsMachine {
         let room_changes = changes.room(&room.id);
         room_changes.view = Some(view);
         room_changes.group = room.group.accept(node)?;
+        if content.tree_file.is_some() || size_with_tree(&content)? > self.inner.max_content {
+            content.tree = None;
+        }
         let commit = StoredCommit {
             event_id,
             sender: self.user_id().to_owned(),
@@ -271,13 +283,9 @@ impl MlsMachine {
     }
 }
 
-/// The size of the largest Welcome content that this commit leads to.
-fn welcome_size(pending: &PendingCommit) -> Result<usize, MlsError> {
-    let Some(welcome) = &pending.welcome else { return Ok(0) };
-    let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
-    let bytes = welcome.encrypted_group_info().len() + pending.tree.len();
-    // The recipient's own part and the names.
-    Ok(bytes.div_ceil(3) * 4 + 2048)
+/// The size of the event's content with the ratchet tree in it, in bytes.
+fn size_with_tree(content: &CommitEventContent) -> Result<usize, MlsError> {
+    Ok(serde_json::to_vec(&CommitEventContent { commit: None, ..content.clone() })?.len())
 }
 
 /// For whom a commit has Welcomes: it has them in the order in which it adds the devices.
@@ -307,22 +315,16 @@ fn welcomes(
 {
     let Some(welcome) = &pending.welcome else { return Ok(Vec::new()) };
     let welcome = Welcome::parse(welcome).map_err(GroupError::from)?;
-    let mut shared =
-        SharedWelcome::new(welcome.encrypted_group_info().to_vec(), pending.tree.clone());
-    let size = welcome_size(pending)? + serde_json::to_vec(&graph)?.len();
-    shared.graph = graph;
-    let per_request = (MAX_TO_DEVICE_REQUEST / size.max(1)).max(1);
+    let size = MAX_SECRETS + serde_json::to_vec(&graph)?.len();
+    let per_request = (MAX_TO_DEVICE_REQUEST / size).max(1);
     let messages: Vec<_> = recipients
         .iter()
         .filter_map(|recipient| {
             let secrets = welcome.secrets_for_recipient(&recipient.key_package)?;
-            let content = ToDeviceWelcomeEventContent::new(
-                room.id.clone(),
-                pending.node.record.node,
-                event_id.clone(),
-                secrets,
-                shared.clone(),
-            );
+            let (room_id, node) = (room.id.clone(), pending.node.record.node);
+            let mut content =
+                ToDeviceWelcomeEventContent::new(room_id, node, event_id.clone(), secrets);
+            content.graph.clone_from(&graph);
             Some((recipient.user_id.clone(), recipient.device_id.clone(), content))
         })
         .collect();

@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use matrix_dmls::{
-    CommitRecord, ExternalJoins, Group, GroupChanges, GroupError, NodeId, PublicParts, Received,
-};
+use matrix_dmls::{CommitRecord, ExternalJoins, Group, GroupChanges, GroupError, NodeId, Received};
 use tracing::debug;
 
-use super::{MlsMachine, Room, commits::MAX_CONTENT, heavy::heavy, room_events::may_post};
+use super::{
+    MlsMachine, Room,
+    files::{File, public_parts, size_with_files},
+    heavy::heavy,
+    room_events::may_post,
+};
 use crate::{
     error::MlsError,
     room::RoomView,
@@ -21,6 +24,16 @@ const MAX_COMMITS: usize = 200;
 
 /// At most this many places that do not hang together are looked at.
 const MAX_ENTRANCES: usize = 8;
+
+/// Whether an external commit was made.
+pub(super) enum LetIn {
+    /// It was.
+    Yes,
+    /// It will be, when a file has come.
+    Later,
+    /// It cannot be.
+    No,
+}
 
 /// An epoch from which the group can be seen.
 struct Entrance {
@@ -37,9 +50,14 @@ impl MlsMachine {
     /// places that do not hang together, in that where most users have committed. Gives whether its
     /// own device is a member in the epoch that everybody should be in.
     pub(super) async fn look_around(&self, room: &mut Room) -> Result<bool, MlsError> {
-        let unknown = self.unknown_commits(room).await?;
+        let mut unknown = self.unknown_commits(room).await?;
         let mut best = None;
-        for top in tops(room, &unknown) {
+        for top in self.tops(room, &unknown) {
+            if let Some(commit) = unknown.get_mut(&top)
+                && let File::Here(shown) = self.with_tree(room, commit)
+            {
+                *commit = shown;
+            }
             let Some(entrance) = self.see(room, &unknown, top).await? else { continue };
             let rank = |entrance: &Entrance| (entrance.users, entrance.heard);
             if best.as_ref().is_none_or(|best| rank(best) < rank(&entrance)) {
@@ -107,7 +125,7 @@ impl MlsMachine {
         let heard = commit.received_at;
         let below = below(unknown, top);
         let seen = heavy(&room.group, move |group| {
-            let Some(parts) = parts(&commit) else { return Err(GroupError::WelcomeMismatch) };
+            let parts = public_parts(&commit).ok_or(GroupError::WelcomeMismatch)?;
             let (_, changes) = group.see_entrance(parts)?;
             // What lies below is tried on a copy: it is taken from the queue later.
             let mut copy = group.clone();
@@ -163,16 +181,16 @@ impl MlsMachine {
     }
 
     /// Makes an external commit on the epoch that everybody should be in, if its event has what that
-    /// takes and the room's rules allow it. Gives whether it did.
-    pub(super) async fn let_ourselves_in(&self, room: &mut Room) -> Result<bool, MlsError> {
+    /// takes and the room's rules allow it. Gives whether it did, or will when a file has come.
+    pub(super) async fn let_ourselves_in(&self, room: &mut Room) -> Result<LetIn, MlsError> {
         if self.now() < room.view.commits_refused_until {
-            return Ok(false);
+            return Ok(LetIn::No);
         }
-        let Some(tip) = room.group.chosen_tip() else { return Ok(false) };
+        let Some(tip) = room.group.chosen_tip() else { return Ok(LetIn::No) };
         let (Some(record), Some(roster)) =
             (room.group.graph().get(&tip).cloned(), room.group.roster(&tip))
         else {
-            return Ok(false);
+            return Ok(LetIn::No);
         };
         // What a Welcome's signer is required to be too.
         let is_named = room
@@ -197,14 +215,19 @@ impl MlsMachine {
             || !room.view.is_joined(&record.author.member.device().user_id)
             || !room.view.is_joined(&device.user_id)
         {
-            return Ok(false);
+            return Ok(LetIn::No);
         }
         let Some(commit) = self.inner.store.commit(&room.id, &tip).await? else {
-            return Ok(false);
+            return Ok(LetIn::No);
+        };
+        let commit = match self.shown_epoch(room, commit).await? {
+            File::Here(shown) => shown,
+            File::Coming => return Ok(LetIn::Later),
+            File::Unavailable => return Ok(LetIn::No),
         };
         let local = self.inner.local.clone();
         let made = heavy(&room.group, move |group| {
-            let Some(parts) = parts(&commit) else { return Err(GroupError::WelcomeMismatch) };
+            let parts = public_parts(&commit).ok_or(GroupError::WelcomeMismatch)?;
             group.external_commit_on(&local, parts)
         })
         .await;
@@ -212,51 +235,47 @@ impl MlsMachine {
             Ok(made) => made,
             Err(error) => {
                 debug!(%error, "No external commit can be made");
-                return Ok(false);
+                return Ok(LetIn::No);
             }
         };
-        let Some(pending) = group.pending.get(&node).cloned().flatten() else { return Ok(false) };
-        let content = self.commit_content(room, &pending);
-        if serde_json::to_vec(&content)?.len() > MAX_CONTENT {
-            return Ok(false);
+        let Some(pending) = group.pending.get(&node).cloned().flatten() else {
+            return Ok(LetIn::No);
+        };
+        let content = self.commit_content(room, &pending).await?;
+        if size_with_files(&content)? > self.inner.max_content {
+            return Ok(LetIn::No);
         }
         self.keep_commit(room, node, group, content, Vec::new(), None).await?;
-        Ok(true)
+        Ok(LetIn::Yes)
     }
-}
 
-/// What the event of a commit shows of the epoch that it makes.
-fn parts(commit: &StoredCommit) -> Option<PublicParts<'_>> {
-    let content = &commit.content;
-    Some(PublicParts {
-        commit: &content.commit.as_ref()?.0,
-        parent_context: &content.parent_context.0,
-        group_info: &content.group_info.as_ref()?.0,
-        tree: &content.tree.as_ref()?.0,
-    })
-}
-
-/// The topmost commits that show the epoch that they make, one for each that no other lies above.
-fn tops(room: &Room, unknown: &BTreeMap<NodeId, StoredCommit>) -> Vec<NodeId> {
-    let parent = |node: &NodeId| unknown.get(node).and_then(|commit| commit.content.parent);
-    let is_top = |node: &NodeId| parent(node).is_none_or(|parent| !unknown.contains_key(&parent));
-    let mut tops: Vec<_> = unknown
-        .keys()
-        .filter(|node| is_top(node))
-        .filter_map(|top| {
-            let mut open = VecDeque::from([*top]);
-            while let Some(node) = open.pop_front() {
-                if unknown.get(&node).is_some_and(|commit| parts(commit).is_some()) {
-                    return Some(node);
+    /// The topmost commits that show the epoch that they make, one for each that no other lies above.
+    fn tops(&self, room: &Room, unknown: &BTreeMap<NodeId, StoredCommit>) -> Vec<NodeId> {
+        let shows = |commit: &StoredCommit| {
+            commit.content.group_info.is_some()
+                && !matches!(self.with_tree(room, commit), File::Unavailable)
+        };
+        let parent = |node: &NodeId| unknown.get(node).and_then(|commit| commit.content.parent);
+        let is_top =
+            |node: &NodeId| parent(node).is_none_or(|parent| !unknown.contains_key(&parent));
+        let mut tops: Vec<_> = unknown
+            .keys()
+            .filter(|node| is_top(node))
+            .filter_map(|top| {
+                let mut open = VecDeque::from([*top]);
+                while let Some(node) = open.pop_front() {
+                    if unknown.get(&node).is_some_and(shows) {
+                        return Some(node);
+                    }
+                    open.extend(children(unknown, node));
                 }
-                open.extend(children(unknown, node));
-            }
-            None
-        })
-        .collect();
-    tops.sort_by_key(|node| std::cmp::Reverse(room.commit_times.get(node).copied()));
-    tops.truncate(MAX_ENTRANCES);
-    tops
+                None
+            })
+            .collect();
+        tops.sort_by_key(|node| std::cmp::Reverse(room.commit_times.get(node).copied()));
+        tops.truncate(MAX_ENTRANCES);
+        tops
+    }
 }
 
 /// The commits below one, each after its parent.

@@ -215,6 +215,7 @@ impl MlsMachine {
     /// or failed, that may matter to it.
     pub(super) async fn mind_gaps(&self, room: &mut Room) -> Result<(), MlsError> {
         self.mind_keys(room).await?;
+        self.mind_files(room).await?;
         if room.view.gaps.is_empty() {
             self.plan_gaps(room);
             return Ok(());
@@ -243,8 +244,9 @@ impl MlsMachine {
                 gaps.walk = None;
             }
         } else if room.group.entered().next().is_some() {
-            let transient = self.transient();
-            let is_fetched = |hint: &OwnedEventId| transient.is_asked_for(hint);
+            let is_fetched = |hint: &OwnedEventId| {
+                self.transient().is_asked_for(hint) || self.is_file_coming(room, hint)
+            };
             let is_due =
                 |gap: &Gap| is_unsearched(gap) && !gap.hint.as_ref().is_some_and(is_fetched);
             if gaps.nodes.values().any(is_due) {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::MlsError,
     store::{Changes, StoredCommit},
-    types::events::{CommitEventContent, GraphCommit, GraphContent},
+    types::events::{CommitEventContent, GraphCommit, GraphContent, MediaFile},
 };
 
 /// At most this many other tips are told to a newcomer.
@@ -31,6 +31,14 @@ const OVERHEAD: usize = 512;
 
 /// The longest age that is believed, in milliseconds: 30 days.
 const MAX_AGE: u64 = 30 * 24 * 3600 * 1000;
+
+/// Where a ratchet tree is to be had.
+enum TreeAt {
+    /// It is that of a founding commit, which tells it.
+    Nowhere,
+    Here(Vec<u8>),
+    File(MediaFile),
+}
 
 /// A graph that is being put together, within a size.
 struct Selection {
@@ -80,7 +88,6 @@ impl MlsMachine {
         &self,
         room: &Room,
         parent: NodeId,
-        limit: usize,
     ) -> Result<Option<GraphContent>, MlsError> {
         let mut all = vec![parent];
         all.extend(self.other_tips(room, parent, MAX_TIPS));
@@ -93,7 +100,7 @@ impl MlsMachine {
         if all.len() == 1 {
             return Ok(None);
         }
-        self.rooted_graph(room, parent, &all, limit.min(super::commit_requests::MAX_GRAPH)).await
+        self.rooted_graph(room, parent, &all, super::commit_requests::MAX_GRAPH).await
     }
 
     /// The branches to all of these nodes, from where they part, with the tree there. The way to
@@ -110,7 +117,7 @@ impl MlsMachine {
         let Some(mut top) = branches.first().copied() else { return Ok(None) };
         let mut way = graph.branches_to(&[top, entrance]);
         for _ in 0..MAX_CLIMB {
-            if let Some(tree) = self.public_tree(room, top).await? {
+            if let Some(tree) = self.public_tree(room, top, limit / 2).await? {
                 let mut selection = Selection::new(limit);
                 selection.set_tree(tree);
                 self.select(room, &mut selection, &way, None).await?;
@@ -158,22 +165,39 @@ impl MlsMachine {
 
     /// The ratchet tree of an epoch: of its state, or as its event carried it if that is true. An empty
     /// one for a founding commit, which needs none.
-    async fn public_tree(&self, room: &Room, node: NodeId) -> Result<Option<Vec<u8>>, MlsError> {
+    /// Of more than `limit` bytes as base64 only where it is as a file.
+    async fn public_tree(
+        &self,
+        room: &Room,
+        node: NodeId,
+        limit: usize,
+    ) -> Result<Option<TreeAt>, MlsError> {
         let graph = room.group.graph();
         if graph.get(&node).is_some_and(|record| record.parent.is_none()) {
-            return Ok(Some(Vec::new()));
+            return Ok(Some(TreeAt::Nowhere));
         }
+        let stored = self.inner.store.commit(&room.id, &node).await?;
+        let file = stored.as_ref().and_then(|stored| stored.content.tree_file.clone());
         if room.group.state(&node).is_some() {
-            return Ok(heavy(&room.group, move |group| group.public_tree(node)).await.ok());
+            let tree = heavy(&room.group, move |group| group.public_tree(node)).await.ok();
+            let Some(tree) = tree else { return Ok(None) };
+            if base64_size(&tree) <= limit {
+                return Ok(Some(TreeAt::Here(tree)));
+            }
+            return Ok(file.filter(|file| file.is(&tree)).map(TreeAt::File));
         }
-        let Some(stored) = self.inner.store.commit(&room.id, &node).await? else { return Ok(None) };
-        let Some(tree) = stored.content.tree else { return Ok(None) };
+        let Some(stored) = stored else { return Ok(None) };
+        // Whether a file is what it should be the recipient will see.
+        let Some(tree) = stored.content.tree else { return Ok(file.map(TreeAt::File)) };
+        if base64_size(&tree.0) > limit {
+            return Ok(None);
+        }
         // Its children sign the context, which has the tree's hash.
         for child in graph.children(&node) {
             let Some(child) = self.inner.store.commit(&room.id, &child).await? else { continue };
             let context = GroupContext::parse(&child.content.parent_context.0);
             if let (Ok(context), Ok(hash)) = (context, ratchet_tree_hash(&tree.0)) {
-                return Ok((context.tree_hash == hash).then_some(tree.0));
+                return Ok((context.tree_hash == hash).then_some(TreeAt::Here(tree.0)));
             }
         }
         Ok(None)
@@ -188,6 +212,10 @@ impl MlsMachine {
         if graph.commits.len() > MAX_PASSED_ON {
             return Ok(());
         }
+        let Some(graph) = &self.with_files(room, graph) else {
+            self.transient().files.hold_graph(&room.id, graph);
+            return Ok(());
+        };
         let mut commits: Vec<_> = graph.commits.iter().filter_map(read).collect();
         commits.sort_by_key(|(epoch, ..)| *epoch);
         if !self.connect_by(room, graph, &commits).await? {
@@ -294,10 +322,14 @@ impl Selection {
         Self { graph: GraphContent::default(), has: HashSet::new(), left }
     }
 
-    fn set_tree(&mut self, tree: Vec<u8>) {
-        if !tree.is_empty() {
-            self.left = self.left.saturating_sub(tree.len().div_ceil(3) * 4);
-            self.graph.tree = Some(tree.into());
+    fn set_tree(&mut self, tree: TreeAt) {
+        match tree {
+            TreeAt::Nowhere => {}
+            TreeAt::Here(tree) => {
+                self.left = self.left.saturating_sub(base64_size(&tree));
+                self.graph.tree = Some(tree.into());
+            }
+            TreeAt::File(file) => self.graph.tree_file = Some(file),
         }
     }
 
@@ -312,6 +344,10 @@ impl Selection {
         self.graph.commits.push(commit);
         Ok(true)
     }
+}
+
+const fn base64_size(bytes: &[u8]) -> usize {
+    bytes.len().div_ceil(3) * 4
 }
 
 /// A commit's epoch number, which orders parents before their children, and its node.

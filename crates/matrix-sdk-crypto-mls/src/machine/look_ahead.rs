@@ -13,7 +13,9 @@ impl MlsMachine {
         let transient = self.transient();
         let anchors = transient.anchors.values().filter_map(Turn::due);
         let others = [&transient.standing, &transient.returns, &transient.gaps];
-        others.into_iter().flat_map(|times| times.values().copied()).chain(anchors).min()
+        let files = transient.files.next_due();
+        let times = others.into_iter().flat_map(|times| times.values().copied());
+        times.chain(anchors).chain(files).min()
     }
 
     /// Looks what is to be done in a room, and when, after anything has changed there.

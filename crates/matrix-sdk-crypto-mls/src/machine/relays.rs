@@ -61,6 +61,10 @@ impl MlsMachine {
                 debug!(room_id = %room.id, node = %node.short(), "Posting a commit again");
                 let mut content = stored.content;
                 content.relay = true;
+                // Its file may be what is missing. Who comes later has other commits with a tree.
+                content.commit_file = None;
+                content.encrypted_group_info = None;
+                content.tree_file = None;
                 let kind = OutboxRequestKind::Relay { node, content: Box::new(content) };
                 self.put_into_outbox(room, &mut changes, kind);
                 remember(&mut view.gaps, node, now);

@@ -23,6 +23,7 @@ use tracing::{instrument, warn};
 use super::{
     DeviceName, MlsMachine, Room,
     again::again,
+    files::{Files, read_id, uploads},
     key_packages::{ServerCounts, Upload, algorithm},
     membership::{Addition, CLAIM_PAUSE},
     retention::Schedule,
@@ -82,6 +83,8 @@ pub(super) struct Transient {
     pub(super) youngest: BTreeMap<OwnedRoomId, u64>,
     /// When something is due about what is missing in a room, in milliseconds since 1970.
     pub(super) gaps: BTreeMap<OwnedRoomId, u64>,
+    /// Files that are asked for.
+    pub(super) files: Files,
     pub(super) answered: super::questions::Answered,
     /// Requests for epoch keys that may have come before the room's events.
     pub(super) key_requests: Vec<super::key_requests::HeldKeyRequest>,
@@ -201,6 +204,7 @@ impl Transient {
     /// Whether an event of the room is being asked for.
     pub(super) fn is_fetching(&self, room_id: &ruma::RoomId) -> bool {
         self.pages.contains_key(room_id)
+            || self.files.is_fetching(room_id)
             || self.fetches.values().any(|fetch| fetch.room_id == room_id && !fetch.resting)
     }
 
@@ -224,10 +228,17 @@ impl MlsMachine {
         Box::pin(self.do_what_is_due()).await?;
         let mut requests = Vec::new();
         requests.extend(again!(self.key_package_upload())?);
-        let outbox = self.inner.store.outbox().await?;
-        requests.extend(outbox.into_iter().map(to_outgoing).collect::<Result<Vec<_>, _>>()?);
+        for request in self.inner.store.outbox().await? {
+            let uploads = uploads(&request, self.inner.max_content)?;
+            if uploads.is_empty() {
+                requests.push(to_outgoing(request)?);
+            } else {
+                requests.extend(uploads);
+            }
+        }
         requests.extend(self.page_requests());
         let mut transient = self.transient();
+        requests.extend(transient.files.requests(self.now()));
         requests.extend(transient.claims.iter().map(|(room_id, claim)| {
             let mut keys = BTreeMap::new();
             for (user_id, device_id) in &claim.devices {
@@ -285,6 +296,12 @@ impl MlsMachine {
             }
             AnyIncomingResponse::RoomMessages(response) => {
                 self.receive_page(request_id, response).await
+            }
+            AnyIncomingResponse::MediaUpload(response) => {
+                self.uploaded_file(request_id, response).await
+            }
+            AnyIncomingResponse::MediaDownload(response) => {
+                self.downloaded(request_id, &response.file).await
             }
             AnyIncomingResponse::RoomMessage(response) => {
                 let request = match self.outbox_request(request_id).await {
@@ -357,6 +374,13 @@ impl MlsMachine {
             }
             return self.mind_gaps_of(&room_id).await;
         }
+        let download = self.transient().files.find(request_id);
+        if let Some((room_id, _)) = download {
+            if failure == RequestFailure::Refused {
+                self.transient().files.has_failed(request_id, self.now());
+            }
+            return self.mind_gaps_of(&room_id).await;
+        }
         if failure == RequestFailure::Unknown {
             return Ok(());
         }
@@ -382,6 +406,13 @@ impl MlsMachine {
             transient.counts.refused = true;
             return Ok(());
         }
+        let request_id = &*match read_id(request_id) {
+            None => request_id.to_owned(),
+            Some(upload) => match self.upload_refused(upload).await? {
+                Some(id) => id,
+                None => return Ok(()),
+            },
+        };
         let request = self.outbox_request(request_id).await?;
         let OutboxRequestKind::Commit { node, .. } = request.kind else {
             // Others can still let the recipients in, and name the group.
@@ -483,7 +514,10 @@ impl MlsMachine {
         found.map(|(event_id, fetch)| (fetch.room_id.clone(), event_id.clone()))
     }
 
-    async fn outbox_request(&self, request_id: &TransactionId) -> Result<OutboxRequest, MlsError> {
+    pub(super) async fn outbox_request(
+        &self,
+        request_id: &TransactionId,
+    ) -> Result<OutboxRequest, MlsError> {
         let outbox = self.inner.store.outbox().await?;
         outbox.into_iter().find(|request| request.id == request_id).ok_or(MlsError::UnknownRequest)
     }
@@ -516,8 +550,8 @@ fn raw<T>(content: &impl Serialize) -> Result<Raw<T>, MlsError> {
 fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
     let OutboxRequest { id, room_id, kind, .. } = request;
     let any = match kind {
-        OutboxRequestKind::Commit { content, .. } => {
-            let content: Raw<AnyMessageLikeEventContent> = raw(&content)?;
+        OutboxRequestKind::Commit { content, .. } | OutboxRequestKind::Relay { content, .. } => {
+            let content: Raw<AnyMessageLikeEventContent> = raw(&content.to_be_sent())?;
             AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
                 room_id.clone(),
                 id.clone(),
@@ -530,15 +564,6 @@ fn to_outgoing(request: OutboxRequest) -> Result<OutgoingRequest, MlsError> {
         }
         OutboxRequestKind::JoinRequest { messages } => {
             to_devices::<ToDeviceJoinRequestEventContent>(id.clone(), messages)?
-        }
-        OutboxRequestKind::Relay { content, .. } => {
-            let content: Raw<AnyMessageLikeEventContent> = raw(&content)?;
-            AnyOutgoingRequest::RoomMessage(send_message_event::v3::Request::new_raw(
-                room_id.clone(),
-                id.clone(),
-                CommitEventContent::TYPE.into(),
-                content,
-            ))
         }
         OutboxRequestKind::ToDevice { event_type, messages } => {
             let mut all = send_event_to_device::v3::Messages::new();

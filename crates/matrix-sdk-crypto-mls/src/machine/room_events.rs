@@ -80,7 +80,12 @@ pub(super) struct Given {
 impl EventHead {
     /// Reads an event, if it is small enough and has what all events have.
     pub(super) fn read(json: &str) -> Option<Self> {
-        if json.len() > MAX_EVENT { None } else { serde_json::from_str(json).ok() }
+        if json.len() > MAX_EVENT { None } else { Self::read_stored(json) }
+    }
+
+    /// Reads an event that was kept: what was in a file stands in it.
+    pub(super) fn read_stored(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
     }
 
     pub(super) fn content<T: DeserializeOwned>(&self) -> Option<T> {
@@ -291,14 +296,26 @@ impl MlsMachine {
             });
             Ok(None)
         };
-        let Some(content) = head.content::<CommitEventContent>() else {
+        let Some(mut content) = head.content::<CommitEventContent>() else {
             return drop("not a commit event".to_owned());
         };
         if content.algorithm != ALGORITHM {
             return drop("another algorithm".to_owned());
         }
+        content.tidy();
+        if let (None, Some(file)) = (&content.commit, content.commit_file.clone()) {
+            let own = Self::own_file(room, &file);
+            if !own.is_some_and(|own| content.fill(&own)) {
+                let reason = match head.given {
+                    // Who passes commits on has to see to it that their files can be had.
+                    Some(_) => Some("its file is not there"),
+                    None => self.wait_for_file(room, event_id, head, &file).await?,
+                };
+                return reason.map_or(Ok(None), |reason| drop(reason.to_owned()));
+            }
+        }
         let Some(commit) = content.commit.as_ref() else {
-            return drop("commits in files are not supported yet".to_owned());
+            return drop("no commit".to_owned());
         };
         let message = match CommitMessage::parse(&commit.0) {
             Ok(message) => message,
@@ -527,7 +544,7 @@ impl MlsMachine {
         let mut notices = Vec::new();
         let mut waits = false;
         for event in queued {
-            let head = EventHead::read(&event.json);
+            let head = EventHead::read_stored(&event.json);
             if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
                 // In the queue until it is done with.
                 known

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room, gaps::Naming, heavy::heavy, room_events::may_post};
+use super::{MlsMachine, Room, files::File, gaps::Naming, heavy::heavy, room_events::may_post};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -103,6 +103,13 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
+        let commit = match self.with_tree(room, &commit) {
+            File::Here(commit) => commit,
+            _ if commit.content.tree_file.is_none() => {
+                return Ok(Verdict::Drop("its event has no ratchet tree".to_owned()));
+            }
+            _ => return Ok(Verdict::Hold),
+        };
         let is_in = room.view.is_joined(commit.sender.as_str()) || is_beside_ours(room, &node);
         if !is_in && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
@@ -119,11 +126,14 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let malformed = |error| MlsError::Group(GroupError::Malformed(error));
         let missing = || MlsError::Group(GroupError::WelcomeMismatch);
-        let shared = welcome.content.shared.as_ref().ok_or_else(missing)?;
-        let bytes = commit.content.commit.as_ref().ok_or_else(missing)?;
-        let whole = Welcome::join(&welcome.content.welcome.0, &shared.encrypted_group_info.0)
-            .map_err(malformed)?;
-        let (tree, bytes) = (shared.tree.0.clone(), bytes.0.clone());
+        let content = &commit.content;
+        let (Some(bytes), Some(info), Some(tree)) =
+            (&content.commit, &content.encrypted_group_info, &content.tree)
+        else {
+            return Err(missing());
+        };
+        let whole = Welcome::join(&welcome.content.welcome.0, &info.0).map_err(malformed)?;
+        let (tree, bytes) = (tree.0.clone(), bytes.0.clone());
         let parent_context = commit.content.parent_context.0.clone();
         let (local, key_package) = (self.inner.local.clone(), package.package.clone());
         let (node, group) = heavy(&room.group, move |group| {
@@ -177,7 +187,7 @@ impl MlsMachine {
         self.notify(Notice::Joined { room_id: room.id.clone(), node });
         Box::pin(self.take_waiting(room, node)).await?;
         self.transient().fetch_named(room, self.now());
-        if let Some(graph) = &shared.graph {
+        if let Some(graph) = &welcome.content.graph {
             Box::pin(self.absorb(room, graph)).await?;
         }
         self.connect(room).await?;

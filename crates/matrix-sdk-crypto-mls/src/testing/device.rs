@@ -51,12 +51,19 @@ struct Inner {
     name: DeviceName,
     olm: OlmMachine,
     settings: RoomSettings,
-    key_packages: Option<u32>,
+    sizes: Sizes,
     clock: TestClock,
     store: Mutex<Arc<FaultyStore>>,
     mls: Mutex<MlsMachine>,
     without_mls: bool,
     memory: Mutex<Memory>,
+}
+
+/// What is another size than in earnest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sizes {
+    key_packages: Option<u32>,
+    event_content: Option<usize>,
 }
 
 /// Where the server is.
@@ -119,7 +126,7 @@ pub struct SimDeviceBuilder {
     name: DeviceName,
     store: Arc<FaultyStore>,
     settings: RoomSettings,
-    key_packages: Option<u32>,
+    sizes: Sizes,
     clock: TestClock,
     olm: Option<OlmMachine>,
     without_mls: bool,
@@ -132,7 +139,7 @@ impl SimDeviceBuilder {
             name,
             store: Arc::new(FaultyStore::new()),
             settings: RoomSettings { trust: RoomTrust::All, ..RoomSettings::default() },
-            key_packages: None,
+            sizes: Sizes::default(),
             clock,
             olm: None,
             without_mls: false,
@@ -170,7 +177,14 @@ impl SimDeviceBuilder {
     /// in which making them would take most of the time.
     #[must_use]
     pub const fn key_packages(mut self, count: u32) -> Self {
-        self.key_packages = Some(count);
+        self.sizes.key_packages = Some(count);
+        self
+    }
+
+    /// Makes events of at most so many bytes, so that smaller commits and trees become files.
+    #[must_use]
+    pub const fn max_event_content(mut self, bytes: usize) -> Self {
+        self.sizes.event_content = Some(bytes);
         self
     }
 
@@ -197,16 +211,16 @@ impl SimDeviceBuilder {
 
     /// Logs in and uploads nothing yet.
     pub async fn logs_in_quietly(self) -> SimDevice {
-        let Self { home, name, store, settings, key_packages, clock, olm, without_mls } = self;
+        let Self { home, name, store, settings, sizes, clock, olm, without_mls } = self;
         let olm = match olm {
             Some(olm) => olm,
             None if home.wants_olm_keys() => OlmMachine::new(&name.0, &name.1).await,
             None => olm_machine_without_one_time_keys(&name).await,
         };
-        let mut mls = machine(&olm, &store, &settings, key_packages, &clock).await;
+        let mut mls = machine(&olm, &store, &settings, sizes, &clock).await;
         if mls.is_err() {
             store.heal();
-            mls = machine(&olm, &store, &settings, key_packages, &clock).await;
+            mls = machine(&olm, &store, &settings, sizes, &clock).await;
         }
         let mls = mls.expect("the machine starts");
         if let Home::Here(server) = &home {
@@ -217,7 +231,7 @@ impl SimDeviceBuilder {
             name,
             olm,
             settings,
-            key_packages,
+            sizes,
             clock,
             store: Mutex::new(store),
             mls: Mutex::new(mls),
@@ -250,15 +264,18 @@ async fn machine(
     olm: &OlmMachine,
     store: &Arc<FaultyStore>,
     settings: &RoomSettings,
-    key_packages: Option<u32>,
+    sizes: Sizes,
     clock: &TestClock,
 ) -> Result<MlsMachine, MlsError> {
     let mut builder = MlsMachine::builder(olm.clone())
         .store(Arc::clone(store))
         .clock(clock.clone())
         .room_settings(settings.clone());
-    if let Some(count) = key_packages {
+    if let Some(count) = sizes.key_packages {
         builder = builder.one_time_key_packages(count);
+    }
+    if let Some(bytes) = sizes.event_content {
+        builder = builder.max_event_content(bytes);
     }
     builder.build().await
 }
@@ -383,8 +400,7 @@ impl SimDevice {
     /// The application is started with another store.
     pub async fn restarts_from(&self, store: Arc<FaultyStore>) {
         let inner = &self.inner;
-        let mls =
-            machine(&inner.olm, &store, &inner.settings, inner.key_packages, &inner.clock).await;
+        let mls = machine(&inner.olm, &store, &inner.settings, inner.sizes, &inner.clock).await;
         let mls = mls.expect("the machine starts");
         *inner.store.lock().unwrap_or_else(PoisonError::into_inner) = store;
         *inner.mls.lock().unwrap_or_else(PoisonError::into_inner) = mls;

@@ -3,6 +3,7 @@
 mod answers;
 mod history;
 mod keys;
+mod media;
 mod partition;
 mod rooms;
 mod sync;
@@ -22,8 +23,11 @@ use ruma::{
     serde::Raw,
 };
 
-pub(super) use self::answers::{Answer, OlmAnswer};
 use self::rooms::Room;
+pub(super) use self::{
+    answers::{Answer, OlmAnswer},
+    media::response as media_response,
+};
 pub use self::{
     answers::{Fault, RequestKind, SimResponse},
     rooms::{RoomOptions, SimEvent},
@@ -81,6 +85,10 @@ struct State {
     sent: Vec<SentMessage>,
     /// No device is asked for Olm's one-time keys.
     without_olm_keys: bool,
+    /// The media repository.
+    media: BTreeMap<String, Vec<u8>>,
+    upload_limit: usize,
+    downloads: usize,
     /// Events that a device does not get, although it is in the room.
     hidden: BTreeSet<(DeviceName, OwnedEventId)>,
 }
@@ -133,6 +141,9 @@ impl SimServer {
         let state = State {
             rng: SimRng::new(seed),
             last_id: 0,
+            media: BTreeMap::new(),
+            upload_limit: 50 * 1024 * 1024,
+            downloads: 0,
             devices: BTreeMap::new(),
             rooms: BTreeMap::new(),
             changed_users: Vec::new(),

@@ -11,7 +11,7 @@ use matrix_dmls::{Device, InstanceId, KeyPackage, KeyPackageRef, NodeId, Secret}
 use ruma::{
     OwnedEventId, OwnedUserId, event_id,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
-    user_id,
+    owned_mxc_uri, user_id,
 };
 use serde_json::Value;
 
@@ -19,11 +19,11 @@ use crate::{
     AnyOutgoingRequest, Verdict,
     room::{
         Behind, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince, RoomView, SpareKey,
-        Standing, Walk, WantedKey,
+        Standing, WaitingFile, Walk, WantedKey,
     },
     store::MlsStore as _,
     testing::SimServer,
-    types::events::GroupEventContent,
+    types::events::{GroupEventContent, MediaFile},
 };
 
 #[tokio::test]
@@ -119,6 +119,12 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         let_in: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_007)]),
         gaps: gaps(),
         keys: keys(),
+        files: vec![WaitingFile {
+            file: MediaFile::new(owned_mxc_uri!("mxc://example.org/file"), &[1, 2, 3]),
+            event_id: event_id!("$commit").to_owned(),
+            sender: user_id!("@bob:example.org").to_owned(),
+            since: 1_600_000_000_009,
+        }],
         anchors: vec![(NodeId::from_bytes([7; 32]), 1_600_000_000_008)],
     };
     assert_json_snapshot!("room_view", view);

@@ -80,10 +80,10 @@ async fn a_welcome_tells_of_the_other_branches() {
         alice.says("welcome").await;
         let mut sync = server.sync(carol.name());
         let altered = alter(&mut sync, WELCOME, |content| {
-            let shared = content["shared"].as_object_mut().unwrap();
-            assert!(shared.contains_key("graph"));
+            let content = content.as_object_mut().unwrap();
+            assert!(content.contains_key("graph"));
             if !with_the_graph {
-                shared.remove("graph");
+                content.remove("graph");
             }
         });
         assert_eq!(altered, 1);
@@ -109,7 +109,7 @@ async fn without_other_branches_a_welcome_has_no_graph() {
     alice.syncs().await;
     alice.says("welcome").await;
     let mut sync = server.sync(carol.name());
-    let count = alter(&mut sync, WELCOME, |content| assert!(content["shared"]["graph"].is_null()));
+    let count = alter(&mut sync, WELCOME, |content| assert!(content.get("graph").is_none()));
     assert_eq!(count, 1);
 }
 
@@ -127,7 +127,7 @@ async fn old_branches_are_not_told_to_newcomers() {
     alice.syncs().await;
     alice.says("welcome").await;
     let mut sync = server.sync(carol.name());
-    let count = alter(&mut sync, WELCOME, |content| assert!(content["shared"]["graph"].is_null()));
+    let count = alter(&mut sync, WELCOME, |content| assert!(content.get("graph").is_none()));
     assert_eq!(count, 1);
 }
 

@@ -23,5 +23,5 @@ pub use self::{
         EncryptedEpochKey, ToDeviceKeyAnswerEventContent, ToDeviceKeyRequestEventContent,
     },
     message::MlsEncryptedEventContent,
-    welcome::{SharedWelcome, ToDeviceWelcomeEventContent},
+    welcome::ToDeviceWelcomeEventContent,
 };

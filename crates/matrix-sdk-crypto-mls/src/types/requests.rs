@@ -4,7 +4,9 @@
 use ruma::{
     OwnedRoomId, OwnedTransactionId, TransactionId,
     api::client::{
+        authenticated_media::get_content,
         keys::{claim_keys, upload_keys},
+        media::create_content,
         message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
@@ -30,6 +32,10 @@ pub enum AnyOutgoingRequest {
     RoomEvent(get_room_event::v3::Request),
     /// `GET /rooms/{}/messages`: commits that are missing here, a page at a time.
     RoomMessages(get_message_events::v3::Request),
+    /// `POST /media/v3/upload`: a commit or a ratchet tree that is too large for an event.
+    MediaUpload(create_content::v3::Request),
+    /// `GET /media/download`: the same. Its `timeout_ms` is the request's default.
+    MediaDownload(get_content::v1::Request),
 }
 
 /// A request with its ID, under which [`crate::MlsMachine::mark_request_as_sent`] wants the response.
@@ -75,6 +81,10 @@ pub enum AnyIncomingResponse<'a> {
     RoomEvent(&'a get_room_event::v3::Response),
     /// To `GET /rooms/{}/messages`.
     RoomMessages(&'a get_message_events::v3::Response),
+    /// To `POST /media/v3/upload`.
+    MediaUpload(&'a create_content::v3::Response),
+    /// To `GET /media/download`.
+    MediaDownload(&'a get_content::v1::Response),
 }
 
 macro_rules! from_response {
@@ -95,6 +105,8 @@ from_response! {
     RoomState(send_state_event::v3::Response);
     RoomEvent(get_room_event::v3::Response);
     RoomMessages(get_message_events::v3::Response);
+    MediaUpload(create_content::v3::Response);
+    MediaDownload(get_content::v1::Response);
 }
 
 /// How a request failed.

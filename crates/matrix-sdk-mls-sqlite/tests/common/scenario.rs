@@ -12,7 +12,7 @@ use matrix_sdk_crypto_mls::{
         BoundMessage, Changes, HeldWelcome, LedgerEntry, MessageKey, OutboxRequest,
         OutboxRequestKind, QueuedEvent, RoomChanges, StoredCommit, StoredKeyPackage,
     },
-    types::events::{CommitEventContent, SharedWelcome, ToDeviceWelcomeEventContent},
+    types::events::{CommitEventContent, ToDeviceWelcomeEventContent},
 };
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedTransactionId, OwnedUserId, RoomId, TransactionId,
@@ -259,7 +259,6 @@ fn join_another_room(
         node,
         event_id("founding"),
         by.welcome.clone().unwrap(),
-        SharedWelcome::new(vec![1; 100], by.tree.clone()),
     );
     let held = HeldWelcome { sender: user("bob"), content, received_at: 4 };
     let hold = in_room(&room, |r| drop(r.welcomes.insert(node, Some(held))));

@@ -37,6 +37,8 @@ impl Engine {
             AnyOutgoingRequest::RoomState(request) => send!(request),
             AnyOutgoingRequest::RoomEvent(request) => send!(request),
             AnyOutgoingRequest::RoomMessages(request) => send!(request),
+            AnyOutgoingRequest::MediaUpload(request) => send!(request),
+            AnyOutgoingRequest::MediaDownload(request) => send!(request),
             request => {
                 warn!("A request of a kind that is not known: {request:?}");
                 Ok(machine.mark_request_as_failed(id, RequestFailure::Unknown).await?)

@@ -9,7 +9,7 @@ use matrix_sdk_crypto_mls::{
     },
     store::MlsStore as _,
     testing::DeviceName,
-    types::events::{CommitEventContent, SharedWelcome, ToDeviceWelcomeEventContent},
+    types::events::{CommitEventContent, ToDeviceWelcomeEventContent},
 };
 use ruma::{OwnedEventId, TransactionId};
 use serde_json::json;
@@ -112,7 +112,8 @@ impl World {
         let events = self.server.events_seen_by(&self.room_id, user).into_iter();
         events
             .filter(|event| event.event_type == COMMIT)
-            .filter_map(|event| serde_json::from_value::<CommitEventContent>(event.content).ok())
+            .map(|event| self.server.with_files(event).content)
+            .filter_map(|content| serde_json::from_value::<CommitEventContent>(content).ok())
             .filter_map(|content| Some((content.commit?.0, content.parent_context.0)))
             .collect()
     }
@@ -346,7 +347,8 @@ impl World {
     fn public_state_of(&self, node: &NodeId) -> Option<(Vec<u8>, Vec<u8>)> {
         let events = self.server.events(&self.room_id).into_iter();
         events.filter(|event| event.event_type == COMMIT).find_map(|event| {
-            let content: CommitEventContent = serde_json::from_value(event.content).ok()?;
+            let content = self.server.with_files(event).content;
+            let content: CommitEventContent = serde_json::from_value(content).ok()?;
             let message = CommitMessage::parse(&content.commit?.0);
             (message.ok()?.node_id() == *node).then_some((content.group_info?.0, content.tree?.0))
         })
@@ -371,8 +373,6 @@ impl World {
     ) -> Tried {
         let welcome = pending.welcome.as_ref().ok_or("nobody was added")?;
         let welcome = Welcome::parse(welcome).map_err(no)?;
-        let info = welcome.encrypted_group_info().to_vec();
-        let shared = SharedWelcome::new(info, pending.tree.clone());
         for (reference, guest) in welcome.recipients().zip(guests) {
             let secrets = welcome.secrets_for_recipient(&reference).ok_or("no secrets")?;
             let content = ToDeviceWelcomeEventContent::new(
@@ -380,7 +380,6 @@ impl World {
                 pending.node.record.node,
                 event_id.clone(),
                 secrets,
-                shared.clone(),
             );
             let event = json!({
                 "type": "io.github.matrix-mls.dmls.v1.welcome",
@@ -428,6 +427,7 @@ fn content_of(pending: &PendingCommit, relay: bool) -> CommitEventContent {
     let context = pending.parent_context.clone();
     let mut content = CommitEventContent::new(pending.commit.clone(), parent, context);
     content.group_info = Some(pending.group_info.clone().into());
+    content.encrypted_group_info = pending.encrypted_group_info().map(Into::into);
     content.tree = Some(pending.tree.clone().into());
     content.relay = relay;
     content

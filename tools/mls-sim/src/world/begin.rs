@@ -15,6 +15,9 @@ use crate::{failure::Failure, outcome::Stats, scenario::Setup};
 /// Devices need few key packages here, and making fifty takes longer than most runs.
 const KEY_PACKAGES: u32 = 5;
 
+/// What the content of a small event may have, in bytes.
+const SMALL_EVENT: usize = 4096;
+
 impl World {
     /// A room with everybody in it who is there from the beginning, and a message from the first.
     ///
@@ -30,7 +33,7 @@ impl World {
         let mut devices = Vec::new();
         for d in 0..setup.devices {
             let skew = skew(&mut rng, setup);
-            devices.push(member(&server, d % setup.users, d, skew).await);
+            devices.push(member(&server, setup, d % setup.users, d, skew).await);
         }
         let users: Vec<OwnedUserId> =
             devices.iter().take(setup.users).map(|m| m.device.user_id().clone()).collect();
@@ -94,7 +97,7 @@ impl World {
     /// One more device of a user.
     pub(crate) async fn adds_device(&mut self, user: usize) -> usize {
         let number = self.devices.len();
-        let mut new = member(&self.server, user, number, 0).await;
+        let mut new = member(&self.server, &self.setup, user, number, 0).await;
         new.device = new.device.in_room(&self.room_id);
         new.device.clock().advance(self.true_time() - clock_of(&new.device));
         self.devices.push(new);
@@ -120,16 +123,24 @@ fn skew(rng: &mut SimRng, setup: &Setup) -> i64 {
     }
 }
 
-async fn member(server: &SimServer, user: usize, number: usize, skew: i64) -> Member {
+async fn member(
+    server: &SimServer,
+    setup: &Setup,
+    user: usize,
+    number: usize,
+    skew: i64,
+) -> Member {
     let now = matrix_sdk_crypto_mls::Clock::now(server.clock());
     let clock = matrix_sdk_crypto_mls::testing::TestClock::at(now.saturating_add_signed(skew));
-    let device = server
+    let mut device = server
         .device(&format!("u{user}"), &format!("D{number}"))
         .clock(clock)
         .key_packages(KEY_PACKAGES)
-        .store(FaultyStore::around(std::sync::Arc::new(MemoryStore::new())))
-        .logs_in()
-        .await;
+        .store(FaultyStore::around(std::sync::Arc::new(MemoryStore::new())));
+    if setup.small_events {
+        device = device.max_event_content(SMALL_EVENT);
+    }
+    let device = device.logs_in().await;
     Member {
         device,
         user,

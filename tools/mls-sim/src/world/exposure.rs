@@ -123,6 +123,7 @@ impl World {
     pub(crate) fn parents(&self) -> BTreeMap<NodeId, Option<NodeId>> {
         let events = self.server.events(&self.room_id).into_iter();
         let commits = events.filter(|event| event.event_type == COMMIT).filter_map(|event| {
+            let event = self.server.with_files(event);
             let commit = unbase64(event.content.get("commit")?.as_str()?)?;
             let message = CommitMessage::parse(&commit).ok()?;
             Some((message.node_id(), message.aad().parent))

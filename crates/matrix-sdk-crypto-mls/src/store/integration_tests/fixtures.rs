@@ -21,9 +21,7 @@ use crate::{
         OutboxRequest, OutboxRequestKind, QueuedEvent, StoredAccount, StoredCommit,
         StoredKeyPackage, WelcomeRecipient,
     },
-    types::events::{
-        CommitEventContent, GroupEventContent, SharedWelcome, ToDeviceWelcomeEventContent,
-    },
+    types::events::{CommitEventContent, GroupEventContent, ToDeviceWelcomeEventContent},
 };
 
 pub(super) fn room() -> &'static RoomId {
@@ -105,7 +103,6 @@ pub(super) fn welcome(byte: u8) -> HeldWelcome {
         node(byte),
         event_id(&format!("$commit{byte}")),
         vec![byte; 400],
-        SharedWelcome::new(vec![byte; 40], vec![byte; 4000]),
     );
     HeldWelcome {
         sender: user_id!("@alice:example.org").to_owned(),

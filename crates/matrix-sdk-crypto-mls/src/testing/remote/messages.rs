@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use matrix_sdk_crypto::types::requests::AnyOutgoingRequest as OlmRequest;
 use ruma::{
-    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedEventId, OwnedOneTimeKeyId, OwnedRoomId,
+    OneTimeKeyAlgorithm, OwnedDeviceId, OwnedEventId, OwnedMxcUri, OwnedOneTimeKeyId, OwnedRoomId,
     OwnedTransactionId, OwnedUserId, UInt,
     api::client::{
+        authenticated_media::get_content,
         keys::{claim_keys, get_keys, upload_keys, upload_signatures},
+        media::create_content,
         message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
@@ -22,7 +24,10 @@ use ruma::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::super::{SentMessage, SimResponse, SimSync, server::OlmAnswer};
+use super::super::{
+    SentMessage, SimResponse, SimSync,
+    server::{OlmAnswer, media_response},
+};
 use crate::types::requests::{AnyOutgoingRequest, OutgoingRequest};
 
 type OneTimeKeys = BTreeMap<OwnedOneTimeKeyId, Raw<OneTimeKey>>;
@@ -87,6 +92,8 @@ pub(in super::super) enum Request {
         limit: UInt,
         types: Option<Vec<String>>,
     },
+    MediaUpload(Vec<u8>),
+    MediaDownload(OwnedMxcUri),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +107,8 @@ pub(in super::super) enum Response {
     RoomState(OwnedEventId),
     RoomEvent(Raw<AnyTimelineEvent>),
     RoomMessages { start: String, end: Option<String>, chunk: Vec<Raw<AnyTimelineEvent>> },
+    MediaUpload(OwnedMxcUri),
+    MediaDownload(Vec<u8>),
 }
 
 impl From<&upload_keys::v3::Request> for Request {
@@ -162,6 +171,10 @@ impl Request {
                 limit: request.limit,
                 types: request.filter.types.clone(),
             },
+            AnyOutgoingRequest::MediaUpload(request) => Self::MediaUpload(request.file.clone()),
+            AnyOutgoingRequest::MediaDownload(request) => Self::MediaDownload(
+                format!("mxc://{}/{}", request.server_name, request.media_id).into(),
+            ),
         }
     }
 
@@ -205,6 +218,12 @@ impl Request {
                 request.filter.types = types;
                 AnyOutgoingRequest::RoomMessages(request)
             }
+            Self::MediaUpload(file) => {
+                AnyOutgoingRequest::MediaUpload(create_content::v3::Request::new(file))
+            }
+            Self::MediaDownload(uri) => AnyOutgoingRequest::MediaDownload(
+                get_content::v1::Request::from_uri(&uri).expect("it was one"),
+            ),
             Self::KeysQuery(_) | Self::SignatureUpload => panic!("not an MlsMachine's request"),
         };
         OutgoingRequest { request_id, room_id: None, request }
@@ -225,6 +244,8 @@ impl From<SimResponse> for Response {
                 end: response.end,
                 chunk: response.chunk,
             },
+            SimResponse::MediaUpload(response) => Self::MediaUpload(response.content_uri),
+            SimResponse::MediaDownload(response) => Self::MediaDownload(response.file),
         }
     }
 }
@@ -251,6 +272,10 @@ impl Response {
                 (response.start, response.end, response.chunk) = (start, end, chunk);
                 SimResponse::RoomMessages(response)
             }
+            Self::MediaUpload(uri) => {
+                SimResponse::MediaUpload(create_content::v3::Response::new(uri))
+            }
+            Self::MediaDownload(file) => SimResponse::MediaDownload(media_response(file)),
             Self::KeysQuery(_) | Self::SignatureUpload => panic!("not for an MlsMachine"),
         }
     }

@@ -4,7 +4,9 @@ use matrix_sdk_crypto::types::requests::AnyOutgoingRequest as OlmRequest;
 use ruma::{
     OwnedEventId, OwnedTransactionId, TransactionId,
     api::client::{
+        authenticated_media::get_content,
         keys::{claim_keys, get_keys, upload_keys, upload_signatures},
+        media::create_content,
         message::{get_message_events, send_message_event},
         room::get_room_event,
         state::send_state_event,
@@ -54,6 +56,10 @@ pub enum RequestKind {
     GetEvent,
     /// A page of a room's commits.
     GetMessages,
+    /// A file goes up.
+    Upload,
+    /// A file comes down.
+    Download,
 }
 
 /// What goes wrong with a request.
@@ -87,6 +93,10 @@ pub enum SimResponse {
     RoomEvent(get_room_event::v3::Response),
     /// To `GET /rooms/{}/messages`.
     RoomMessages(get_message_events::v3::Response),
+    /// To `POST /media/v3/upload`.
+    MediaUpload(create_content::v3::Response),
+    /// To `GET /media/download`.
+    MediaDownload(get_content::v1::Response),
 }
 
 impl<'a> From<&'a SimResponse> for AnyIncomingResponse<'a> {
@@ -99,6 +109,8 @@ impl<'a> From<&'a SimResponse> for AnyIncomingResponse<'a> {
             SimResponse::RoomState(response) => response.into(),
             SimResponse::RoomEvent(response) => response.into(),
             SimResponse::RoomMessages(response) => response.into(),
+            SimResponse::MediaUpload(response) => response.into(),
+            SimResponse::MediaDownload(response) => response.into(),
         }
     }
 }
@@ -247,6 +259,12 @@ impl SimServer {
             AnyOutgoingRequest::RoomMessages(request) => {
                 SimResponse::RoomMessages(self.get_messages(by, request)?)
             }
+            AnyOutgoingRequest::MediaUpload(request) => {
+                SimResponse::MediaUpload(self.upload_media(request.file.clone())?)
+            }
+            AnyOutgoingRequest::MediaDownload(request) => {
+                SimResponse::MediaDownload(self.download_media(request)?)
+            }
         })
     }
 }
@@ -300,6 +318,8 @@ impl RequestKind {
             AnyOutgoingRequest::RoomState(_) => Self::GroupState,
             AnyOutgoingRequest::RoomEvent(_) => Self::GetEvent,
             AnyOutgoingRequest::RoomMessages(_) => Self::GetMessages,
+            AnyOutgoingRequest::MediaUpload(_) => Self::Upload,
+            AnyOutgoingRequest::MediaDownload(_) => Self::Download,
         }
     }
 }

@@ -1,7 +1,10 @@
 use ruma::{OwnedEventId, OwnedRoomId, events::macros::EventContent};
 use serde::{Deserialize, Serialize};
 
-use super::{base64::Bytes, commit::CommitEventContent};
+use super::{
+    base64::Bytes,
+    commit::{CommitEventContent, MediaFile},
+};
 
 /// A part of a room's graph of epochs (protocol §6): for one who asked for it by
 /// [`ToDeviceCommitRequestEventContent`](super::ToDeviceCommitRequestEventContent).
@@ -36,6 +39,10 @@ pub struct GraphContent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<Bytes>,
 
+    /// Where that tree is, when it is large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree_file: Option<MediaFile>,
+
     /// The commits, every one after its parent.
     pub commits: Vec<GraphCommit>,
 }
@@ -60,8 +67,10 @@ impl GraphCommit {
     /// A commit as its event carried it.
     pub fn new(event_id: OwnedEventId, age: u64, mut content: CommitEventContent) -> Self {
         content.group_info = None;
+        content.encrypted_group_info = None;
         content.tree = None;
+        content.tree_file = None;
         content.relay = false;
-        Self { event_id, age, content }
+        Self { event_id, age, content: content.to_be_sent() }
     }
 }

@@ -33,6 +33,8 @@ fn commit_in_a_file() -> CommitEventContent {
     let mut content = small_commit();
     content.commit = None;
     content.commit_file = Some(file());
+    content.encrypted_group_info = Some(vec![8; 10].into());
+    content.tree_file = Some(file());
     content
 }
 
@@ -42,6 +44,32 @@ fn file() -> MediaFile {
         sha256: vec![9; 32].into(),
         size: 100_000,
     }
+}
+
+#[test]
+fn what_is_in_a_file_is_sent_once_and_believed_if_it_is_the_file() {
+    let mut content = commit();
+    content.commit_file = Some(MediaFile::new(owned_mxc_uri!("mxc://example.org/one"), &[1, 2, 3]));
+    content.tree_file = Some(MediaFile::new(owned_mxc_uri!("mxc://example.org/two"), &[7; 10]));
+    let sent = content.to_be_sent();
+    assert_eq!((&sent.commit, &sent.tree), (&None, &None));
+    let mut filled = sent;
+    assert!(!filled.fill(&[1, 2, 4]) && !filled.fill(&[7; 9]));
+    assert!(filled.fill(&[1, 2, 3]) && filled.fill(&[7; 10]));
+    assert_eq!(filled, content);
+    // What an event says of files beside what it has itself is nobody's business.
+    filled.commit = Some(vec![3, 2, 1].into());
+    filled.tidy();
+    assert_eq!((filled.commit_file, filled.tree_file), (None, content.tree_file));
+}
+
+#[test]
+fn a_file_is_fetched_within_limits() {
+    assert!(file().may_be_fetched());
+    let size = MediaFile::MAX_SIZE + 1;
+    assert!(!MediaFile { size, ..file() }.may_be_fetched());
+    assert!(!MediaFile { sha256: vec![9; 31].into(), ..file() }.may_be_fetched());
+    assert!(!MediaFile { url: "https://example.org/file".into(), ..file() }.may_be_fetched());
 }
 
 fn group() -> GroupEventContent {
@@ -70,12 +98,7 @@ fn welcome() -> ToDeviceWelcomeEventContent {
         node(1),
         owned_event_id!("$epoch"),
         vec![1, 2, 3, 4],
-        SharedWelcome::new(vec![5; 4], vec![6; 4]),
     )
-}
-
-fn welcome_with_a_file() -> ToDeviceWelcomeEventContent {
-    ToDeviceWelcomeEventContent { shared: None, shared_file: Some(file()), ..welcome() }
 }
 
 fn join_request() -> ToDeviceJoinRequestEventContent {
@@ -115,13 +138,14 @@ fn a_join_request_is_signed_as_canonical_json() {
 fn graph() -> GraphContent {
     GraphContent {
         tree: Some(vec![8; 10].into()),
+        tree_file: None,
         commits: vec![GraphCommit::new(owned_event_id!("$commit"), 5000, commit())],
     }
 }
 
 fn welcome_with_a_graph() -> ToDeviceWelcomeEventContent {
     let mut content = welcome();
-    content.shared.as_mut().unwrap().graph = Some(graph());
+    content.graph = Some(graph());
     content
 }
 
@@ -214,7 +238,6 @@ fn events_look_like_this() {
     assert_json_snapshot!("message", message());
     assert_json_snapshot!("message_related", related_message());
     assert_json_snapshot!("welcome", welcome());
-    assert_json_snapshot!("welcome_with_a_file", welcome_with_a_file());
     assert_json_snapshot!("welcome_with_a_graph", welcome_with_a_graph());
     assert_json_snapshot!("commit_request", commit_request());
     assert_json_snapshot!("graph", graph_message());
@@ -252,7 +275,6 @@ fn they_are_read_as_they_were_written() {
     comes_back(&message());
     comes_back(&related_message());
     comes_back(&welcome());
-    comes_back(&welcome_with_a_file());
     comes_back(&join_request());
     comes_back(&welcome_with_a_graph());
     comes_back(&commit_request());
