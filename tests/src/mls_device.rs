@@ -50,6 +50,8 @@ pub struct MlsDevice {
     /// The rooms whose complete member list the machine has.
     complete: BTreeSet<OwnedRoomId>,
     settings: RoomSettings,
+    /// How large the content of an event may be, if it is not to be as large as can be.
+    max_event_content: Option<usize>,
     store: Arc<dyn MlsStore>,
     /// Where everything is, if it is on disk, and the MLS store there.
     home: Option<(Home, SqliteMlsStore)>,
@@ -87,6 +89,7 @@ impl MlsDevice {
             timelines: BTreeMap::new(),
             complete: BTreeSet::new(),
             settings,
+            max_event_content: None,
             store,
             home: None,
         })
@@ -111,12 +114,21 @@ impl MlsDevice {
     /// stopped at this moment and started again. The Olm machine stays; with stores on disk,
     /// [`stop`](Self::stop) lets go of both.
     pub async fn restart(&mut self) -> Result<(), MlsError> {
-        self.mls = MlsMachine::builder(self.device.olm.clone())
+        let mut builder = MlsMachine::builder(self.device.olm.clone())
             .store(Arc::clone(&self.store))
-            .room_settings(self.settings.clone())
-            .build()
-            .await?;
+            .room_settings(self.settings.clone());
+        if let Some(bytes) = self.max_event_content {
+            builder = builder.max_event_content(bytes);
+        }
+        self.mls = builder.build().await?;
         Ok(())
+    }
+
+    /// Makes events of at most so many bytes from now on, so that commits and ratchet trees of small
+    /// rooms become files too. Restarts the MLS machine.
+    pub async fn limit_events(&mut self, bytes: usize) -> Result<(), MlsError> {
+        self.max_event_content = Some(bytes);
+        self.restart().await
     }
 
     /// How the room's group stands; `None` while this device is in none.

@@ -25,6 +25,7 @@ pub struct StoppedDevice {
     http: HttpClient,
     session: Session,
     settings: RoomSettings,
+    max_event_content: Option<usize>,
     sync_token: Option<String>,
     sync_filter: FilterDefinition,
     rooms: BTreeMap<OwnedRoomId, RoomState>,
@@ -40,8 +41,18 @@ impl MlsDevice {
     ///
     /// Needs a device on disk ([`MlsDevice::on_disk`]).
     pub async fn stop(self) -> Result<StoppedDevice, DriverError> {
-        let Self { device, mls, notices, refusals, timelines, complete, settings, store, home } =
-            self;
+        let Self {
+            device,
+            mls,
+            notices,
+            refusals,
+            timelines,
+            complete,
+            settings,
+            max_event_content,
+            store,
+            home,
+        } = self;
         let Some((home, sqlite)) = home else {
             let session = device.session;
             return Err(DriverError::NotOnDisk(session.user_id, session.device_id));
@@ -54,6 +65,7 @@ impl MlsDevice {
             http: device.http,
             session: device.session,
             settings,
+            max_event_content,
             sync_token: device.sync_token,
             sync_filter: device.sync_filter,
             rooms: device.rooms,
@@ -77,6 +89,9 @@ impl StoppedDevice {
         device.timelines = self.timelines;
         device.notices = self.notices;
         device.refusals = self.refusals;
+        if let Some(bytes) = self.max_event_content {
+            device.limit_events(bytes).await?;
+        }
         Ok(device)
     }
 

@@ -7,6 +7,7 @@
 
 mod branches;
 mod faults;
+mod files;
 mod hostile;
 mod left_behind;
 mod membership;
