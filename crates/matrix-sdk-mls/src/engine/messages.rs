@@ -32,7 +32,7 @@ impl Engine {
 
     /// Tells of those that are messages, if somebody listens.
     pub(super) async fn tell_of(&self, room_id: &RoomId, timeline: &[Raw<AnySyncTimelineEvent>]) {
-        if self.messages.receiver_count() == 0 && !self.wants_undecryptable() {
+        if !self.messages.is_heard() && !self.wants_undecryptable() {
             return;
         }
         for event in timeline.iter().filter(|event| bridge::is_message(event)) {
@@ -61,8 +61,7 @@ impl Engine {
             self.note_undecryptable(room_id, event_id, reason);
         }
         let (room_id, event_id) = (room_id.to_owned(), event_id.to_owned());
-        // Whoever listened may have gone.
-        self.messages.send(MlsMessage { room_id, event_id, result }).ok();
+        self.messages.tell(MlsMessage { room_id, event_id, result });
         Ok(())
     }
 }
