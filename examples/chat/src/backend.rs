@@ -36,10 +36,11 @@ use tokio::{
 };
 
 use crate::{
-    Client, Room,
+    Client, Room, files,
     open::OpenRoom,
     panels,
     state::{Action, Command, RoomRow, Update},
+    verification::Current,
 };
 
 /// How long it is waited after a sync has failed.
@@ -57,8 +58,9 @@ pub(crate) struct Backend {
 }
 
 pub(crate) struct Inner {
-    client: Client,
+    pub(crate) client: Client,
     updates: mpsc::UnboundedSender<Update>,
+    pub(crate) verification: StdMutex<Option<Current>>,
     open: Mutex<Option<OpenRoom>>,
     /// Something has changed that lists and panels show.
     changed: Notify,
@@ -71,10 +73,12 @@ impl Backend {
         let inner = Arc::new(Inner {
             client,
             updates,
+            verification: StdMutex::default(),
             open: Mutex::default(),
             changed: Notify::new(),
             reasons: StdMutex::default(),
         });
+        inner.listen_for_verifications();
         let (orders, waiting) = mpsc::unbounded_channel();
         let mut backend = Self { inner, orders, tasks: Vec::new() };
         backend.spawn(|inner| inner.obey_in_order(waiting));
@@ -94,8 +98,8 @@ impl Backend {
 
     /// Does what a command says, beside everything else. What goes wrong is said.
     pub(crate) fn run(&self, command: Command) {
-        use Action::{Edit, Reply, Send};
-        if matches!(command, Command::InRoom(_, Send(_) | Reply(..) | Edit(..))) {
+        use Action::{Edit, File, Reply, Send};
+        if matches!(command, Command::InRoom(_, Send(_) | Reply(..) | Edit(..) | File(_))) {
             // It can only be gone when all of this is.
             self.orders.send(command).ok();
             return;
@@ -117,6 +121,11 @@ impl Inner {
         self.updates.send(update).ok();
     }
 
+    /// Something has changed that lists and panels show.
+    pub(crate) fn look_at_everything(&self) {
+        self.changed.notify_one();
+    }
+
     /// Why messages cannot be read.
     pub(crate) fn reasons(&self) -> MutexGuard<'_, BTreeMap<OwnedEventId, String>> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
@@ -132,16 +141,21 @@ impl Inner {
         let settings = SyncSettings::default();
         // What there is already does not wait for something new.
         let mut timeout = Duration::ZERO;
+        let mut is_online = true;
         loop {
             match Box::pin(self.client.sync_once(settings.clone().timeout(timeout))).await {
                 Ok(_) => {
+                    is_online = true;
                     self.tell(Update::Online(true));
                     self.changed.notify_one();
                     timeout = Duration::from_secs(30);
                 }
                 Err(error) => {
                     self.tell(Update::Online(false));
-                    self.tell(Update::Said(format!("! {error}")));
+                    // Once, not every few seconds.
+                    if std::mem::replace(&mut is_online, false) {
+                        self.tell(Update::Said(format!("! {error}")));
+                    }
                     sleep(PAUSE).await;
                 }
             }
@@ -164,7 +178,8 @@ impl Inner {
             if matches!(room.state(), RoomState::Joined | RoomState::Invited) {
                 let name = room.display_name().await?.to_string();
                 let mark = panels::mark(&room).await?;
-                rooms.push(RoomRow { id: room.room_id().to_owned(), name, mark });
+                let unread = room.unread_notification_counts().notification_count;
+                rooms.push(RoomRow { id: room.room_id().to_owned(), name, mark, unread });
             }
         }
         rooms.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -219,6 +234,8 @@ impl Inner {
                 let room = self.client.join_room_by_id_or_alias(&room, &[]).await?;
                 self.open(room).await
             }
+            Command::Verify { user, device } => self.verify(user, device).await,
+            Command::Answer(yes) => self.answer(yes).await,
             Command::InRoom(room, action) => self.act(self.room(&room)?, action).await,
         }
     }
@@ -271,6 +288,18 @@ impl Inner {
             }
             Action::Redact(event_id) => {
                 room.redact(&event_id, None, None).await?;
+            }
+            Action::File(path) => files::send(&room, &path).await?,
+            Action::Save(event_id, path) => {
+                let open = self.open.lock().await;
+                let timeline = open.as_ref().map(|open| Arc::clone(&open.timeline));
+                drop(open);
+                let timeline = timeline.context("no room is open")?;
+                let item = timeline.item_by_event_id(&event_id).await;
+                let item = item.context("this message is gone")?;
+                let message = item.content().as_message().context("this is no message")?;
+                files::save(&self.client, message.msgtype(), &path).await?;
+                self.tell(Update::Said(format!("{} is written", path.display())));
             }
             Action::Invite(user) => room.invite_user_by_id(&user).await?,
             Action::Leave => room.leave().await?,

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use futures_util::StreamExt as _;
-use matrix_sdk::ruma::MilliSecondsSinceUnixEpoch;
+use matrix_sdk::ruma::{
+    MilliSecondsSinceUnixEpoch, api::client::receipt::create_receipt::v3::ReceiptType,
+};
 #[cfg(not(feature = "mls"))]
 use matrix_sdk::send_queue::RoomSendQueueUpdate;
 #[cfg(feature = "mls")]
@@ -21,6 +23,7 @@ use tokio::{
 use crate::{
     Room,
     backend::Inner,
+    files,
     state::{Row, RowKind, Shield, Update},
 };
 
@@ -71,6 +74,8 @@ async fn show(room: Room, timeline: Arc<Timeline>, again: Arc<Notify>, backend: 
             }
         }
         backend.tell(Update::Timeline(room.room_id().to_owned(), rows));
+        // It is on the screen; whether the server is told in time matters little.
+        timeline.mark_as_read(ReceiptType::Read).await.ok();
         tokio::select! {
             change = changes.next() => if change.is_none() { return },
             () = again.notified() => {}
@@ -114,7 +119,8 @@ fn row(event: &EventTimelineItem, backend: &Inner) -> Option<Row> {
     let (kind, text) = if let Some(message) = content.as_message() {
         let edited = if message.is_edited() { " (edited)" } else { "" };
         let reply = if content.in_reply_to().is_some() { "↪ " } else { "" };
-        (RowKind::Message, format!("{reply}{}{edited}", message.body()))
+        let file = files::label(message.msgtype());
+        (RowKind::Message, format!("{reply}{file}{}{edited}", message.body()))
     } else if content.is_redacted() {
         (RowKind::Happening, format!("{} has deleted a message", event.sender()))
     } else {

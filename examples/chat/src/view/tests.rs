@@ -35,7 +35,8 @@ fn state(rows: Vec<Row>) -> State {
         (owned_room_id!("!d:x"), "bare", Mark::Unencrypted),
         (owned_room_id!("!e:x"), "party", Mark::Invited),
     ];
-    let rooms = rooms.map(|(id, name, mark)| RoomRow { id, name: name.to_owned(), mark });
+    let rooms =
+        rooms.map(|(id, name, mark)| RoomRow { id, name: name.to_owned(), mark, unread: 3 });
     state.take(Update::Rooms(rooms.into()));
     state.take(Update::Opened(id.clone()));
     state.take(Update::Timeline(id, rows));
@@ -58,7 +59,7 @@ fn rooms_messages_and_what_is_to_be_said_of_senders_are_shown() {
         "@alice:x PHONE  verified  online",
         "MLS  evening",
         "MLS? outside",
-        "E2EE old",
+        "E2EE old (3)",
         "open bare",
         "new  party",
         "20:15 <bob> hello [not verified]",
@@ -107,18 +108,26 @@ fn panels_show_members_and_epochs() {
     state.say("something happened");
     state.side = Side::Log;
     assert!(screen(&mut state, 100, 16).contains("something happened"));
+    // A question is before everything else, until it is answered.
+    state.take(Update::Verification(vec!["the same? /yes or /no".to_owned()]));
+    for side in [Side::Nothing, Side::Log] {
+        state.side = side;
+        assert!(screen(&mut state, 100, 16).contains("the same? /yes or /no"));
+    }
+    state.take(Update::Verification(Vec::new()));
+    assert!(screen(&mut state, 100, 16).contains("something happened"));
 }
 
 #[test]
 fn any_size_will_do_and_nothing_disturbs_the_terminal() {
     let mut state = state(vec![row("\u{1b}[2Jgone\u{202e}!\u{7}"), row(&"long ".repeat(100))]);
-    state.input.set(&"typed ".repeat(100));
+    state.input.set(&"typed\n".repeat(100));
     for (width, height) in [(1, 1), (10, 3), (40, 10), (200, 60)] {
         screen(&mut state, width, height);
     }
     let shown = screen(&mut state, 80, 30);
     assert!(shown.contains("<bob> [2Jgone!"), "{shown}");
-    assert!(shown.contains("typed  │"), "the end of what is typed\n{shown}");
+    assert!(shown.contains("typed⏎ │"), "the end of what is typed\n{shown}");
 }
 
 #[test]
