@@ -16,6 +16,7 @@ use matrix_sdk::{
     media::{MediaFormat, MediaRequestParameters},
     ruma::{
         OwnedEventId,
+        api::client::membership::join_room_by_id,
         events::{
             AnySyncMessageLikeEvent, AnySyncTimelineEvent, AnyToDeviceEvent,
             StaticEventContent as _,
@@ -215,6 +216,34 @@ async fn a_notification_is_read_with_a_welcome_that_stays_for_the_application() 
     assert_eq!(alice.reads(room.room_id(), &answer).await, "pong");
     // He was in, and did not have to add himself.
     assert_eq!(room.mls_status().await.unwrap().unwrap().epoch, 1);
+}
+
+#[tokio::test]
+async fn a_notification_may_be_the_first_that_is_heard_of_a_room() {
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register_on_disk(&http, "bob", folder.path()).await;
+    let room = alice.client.create_mls_room(invite(&[&bob])).await.unwrap();
+    // As if another device of his had joined: this one has not synced since.
+    let join = join_room_by_id::v3::Request::new(room.room_id().to_owned());
+    bob.client.send(join).await.unwrap();
+    alice
+        .sync_until("Bob in the room", async || {
+            let member = alice.room(room.room_id()).get_member_no_sync(bob.id()).await.unwrap();
+            member.is_some_and(|member| member.membership().as_str() == "join")
+        })
+        .await;
+    let event_id = room.send(text("ping")).await.unwrap().response.event_id;
+    let other = extension(&bob, &http.base_url, folder.path()).await;
+    assert!(other.client.get_room(room.room_id()).is_none());
+    let event = other.client.notification_event(room.room_id(), &event_id).await.unwrap();
+    assert_eq!(body(&event).as_deref(), Some("ping"));
+    drop(other);
+    bob.sync_once().await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "ping");
+    let answer = bob.room(room.room_id()).send(text("pong")).await.unwrap().response.event_id;
+    assert_eq!(alice.reads(room.room_id(), &answer).await, "pong");
 }
 
 #[tokio::test]
