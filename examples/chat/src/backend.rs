@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 #[cfg(feature = "mls")]
 use futures_util::StreamExt as _;
+#[cfg(not(feature = "mls"))]
+use matrix_sdk::send_queue::{LocalEcho, LocalEchoContent, RoomSendQueue, SendHandle};
 use matrix_sdk::{
     RoomState,
     config::SyncSettings,
@@ -29,6 +31,8 @@ use matrix_sdk::{
         },
     },
 };
+#[cfg(feature = "mls")]
+use matrix_sdk_mls::{LocalEcho, RoomSendQueue, SendHandle};
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::AbortHandle,
@@ -289,6 +293,18 @@ impl Inner {
             Action::Redact(event_id) => {
                 room.redact(&event_id, None, None).await?;
             }
+            Action::Retry => {
+                let queue = queue(&room);
+                for handle in handles(queue.subscribe().await?.0) {
+                    handle.unwedge().await?;
+                }
+                queue.set_enabled(true);
+            }
+            Action::Cancel => {
+                for handle in handles(queue(&room).subscribe().await?.0) {
+                    handle.abort().await?;
+                }
+            }
             Action::File(path) => files::send(&room, &path).await?,
             Action::Save(event_id, path) => {
                 let open = self.open.lock().await;
@@ -310,10 +326,29 @@ impl Inner {
 
 /// Gives an event to the room's send queue, which keeps it over a restart.
 async fn send(room: &Room, content: AnyMessageLikeEventContent) -> Result<()> {
+    queue(room).send(content).await?;
+    Ok(())
+}
+
+/// What waits, to be tried again or taken back.
+fn handles(echoes: Vec<LocalEcho>) -> impl Iterator<Item = SendHandle> {
+    echoes.into_iter().filter_map(|echo| {
+        #[cfg(not(feature = "mls"))]
+        let handle = match echo.content {
+            LocalEchoContent::Event { send_handle, .. } => Some(send_handle),
+            _ => None,
+        };
+        #[cfg(feature = "mls")]
+        let handle = Some(echo.send_handle);
+        handle
+    })
+}
+
+/// The room's send queue.
+pub(crate) fn queue(room: &Room) -> RoomSendQueue {
     #[cfg(not(feature = "mls"))]
     let queue = room.send_queue();
     #[cfg(feature = "mls")]
     let queue = room.mls_send_queue();
-    queue.send(content).await?;
-    Ok(())
+    queue
 }

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     Room,
-    backend::Inner,
+    backend::{Inner, queue},
     files,
     state::{Row, RowKind, Shield, Update},
 };
@@ -38,11 +38,7 @@ pub(crate) struct OpenRoom {
 impl OpenRoom {
     pub(crate) async fn open(room: Room, backend: Arc<Inner>) -> Result<Self> {
         let timeline = Arc::new(TimelineBuilder::new(&room).build().await?);
-        #[cfg(not(feature = "mls"))]
-        let queue = room.send_queue();
-        #[cfg(feature = "mls")]
-        let queue = room.mls_send_queue();
-        let (waiting, updates) = queue.subscribe().await?;
+        let (waiting, updates) = queue(&room).subscribe().await?;
         let sending = Sending { room: room.clone(), waiting: waiting.len(), updates };
         let again = Arc::new(Notify::new());
         let shown = show(room.clone(), Arc::clone(&timeline), Arc::clone(&again), backend.clone());

@@ -32,8 +32,13 @@ pub(crate) struct State {
     pub(crate) side: Side,
     /// The message that was chosen with the arrows.
     pub(crate) chosen: Option<OwnedEventId>,
+    /// Whether the chosen message is yet to be brought into sight.
+    pub(crate) seeks_chosen: bool,
     /// How many lines the timeline was scrolled up.
     pub(crate) scroll: usize,
+    /// While it is scrolled up, the message at the lower end, and how many of its lines are seen: they
+    /// stay where they are when others come.
+    pub(crate) at_bottom: Option<(OwnedEventId, usize)>,
     pub(crate) input: Input,
     /// What was said of late, newest last.
     pub(crate) log: VecDeque<String>,
@@ -150,6 +155,9 @@ pub(crate) enum Action {
     Edit(OwnedEventId, String),
     Redact(OwnedEventId),
     File(PathBuf),
+    /// What waits to be sent is tried again now, or taken back.
+    Retry,
+    Cancel,
     /// The file of this message is to be written there.
     Save(OwnedEventId, PathBuf),
     Invite(OwnedUserId),

@@ -48,14 +48,15 @@ impl State {
             KeyCode::Up => self.choose(-1),
             KeyCode::Down => self.choose(1),
             KeyCode::Esc => {
-                (self.chosen, self.scroll) = (None, 0);
+                self.chosen = None;
+                self.scroll_to(0);
             }
             KeyCode::PageUp => {
-                self.scroll += PAGE;
+                self.scroll_to(self.scroll + PAGE);
                 let room = self.open.clone();
                 return room.map(|room| Command::InRoom(room, Action::Older)).into_iter().collect();
             }
-            KeyCode::PageDown => self.scroll = self.scroll.saturating_sub(PAGE),
+            KeyCode::PageDown => self.scroll_to(self.scroll.saturating_sub(PAGE)),
             KeyCode::Enter if key.modifiers.contains(KeyModifiers::ALT) => self.input.insert("\n"),
             KeyCode::Enter => {
                 let line = self.input.take();
@@ -71,6 +72,10 @@ impl State {
             code => self.input.key(code),
         }
         Vec::new()
+    }
+
+    fn scroll_to(&mut self, lines: usize) {
+        (self.scroll, self.at_bottom) = (lines, None);
     }
 
     fn toggle(&mut self, side: Side) {
@@ -106,6 +111,7 @@ impl State {
         // Below the last one nothing is chosen, and above the first one nothing changes.
         let next = if step < 0 { next.or(at) } else { next };
         self.chosen = next.and_then(|next| messages.get(next)).map(|id| (*id).clone());
+        self.seeks_chosen = self.chosen.is_some();
     }
 
     /// What a line asks for.
@@ -151,6 +157,8 @@ impl State {
                 let device = words.next().map(Into::into);
                 return Ok(Some(Command::Verify { user, device }));
             }
+            "/retry" => Action::Retry,
+            "/cancel" => Action::Cancel,
             "/file" => Action::File(needed("PATH")?.into()),
             "/save" => Action::Save(self.target(false)?, needed("PATH")?.into()),
             "/invite" => Action::Invite(user(&needed("USER")?)?),
@@ -165,7 +173,7 @@ impl State {
             }
             _ if word.starts_with('/') => return Err(format!("there is no {word}; F1 for help")),
             _ => {
-                self.scroll = 0;
+                self.scroll_to(0);
                 let content = RoomMessageEventContent::text_plain(line);
                 Action::Send(Box::new(AnyMessageLikeEventContent::RoomMessage(content)))
             }
@@ -197,7 +205,8 @@ impl State {
                 if self.open.as_ref() != Some(&room) {
                     (self.timeline, self.waiting, self.panels) = Default::default();
                 }
-                (self.open, self.chosen, self.scroll) = (Some(room), None, 0);
+                (self.open, self.chosen) = (Some(room), None);
+                self.scroll_to(0);
             }
             Update::Timeline(room, rows) if Some(&room) == self.open.as_ref() => {
                 self.timeline = rows;

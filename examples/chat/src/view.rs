@@ -29,6 +29,7 @@ Ctrl-C          quit
 /edit TEXT
 /react EMOJI
 /delete
+/retry, /cancel what is not sent
 /file PATH      send a file
 /save PATH      save its file
 /verify [USER [DEVICE]]
@@ -108,15 +109,38 @@ fn draw_timeline(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
     let inside = block.inner(area);
     let width = usize::from(inside.width);
     let mut lines: Vec<Line<'_>> = Vec::new();
+    // Where each message ends.
+    let mut ends = Vec::new();
+    let mut chosen = None;
     for row in &state.timeline {
         let is_chosen = row.event_id.is_some() && row.event_id == state.chosen;
+        let begin = lines.len();
         lines.extend(row_lines(row, width, is_chosen));
+        if is_chosen {
+            chosen = Some(begin..lines.len());
+        }
+        ends.extend(row.event_id.clone().map(|id| (id, lines.len())));
     }
     if state.waiting > 0 {
-        lines.push(Line::from(format!("{} waiting to be sent…", state.waiting)).yellow());
+        let waiting = format!("{} waiting to be sent… (/retry, /cancel)", state.waiting);
+        lines.push(Line::from(waiting).yellow());
     }
-    let over = lines.len().saturating_sub(usize::from(inside.height));
+    let height = usize::from(inside.height);
+    let over = lines.len().saturating_sub(height);
+    if let Some((id, above)) = &state.at_bottom
+        && let Some((_, end)) = ends.iter().find(|(other, _)| other == id)
+    {
+        state.scroll = lines.len().saturating_sub(end.saturating_sub(*above));
+    }
+    if let Some(chosen) = chosen.filter(|_| std::mem::take(&mut state.seeks_chosen)) {
+        let highest = lines.len().saturating_sub(chosen.end);
+        let lowest = (lines.len().saturating_sub(chosen.start)).saturating_sub(height);
+        state.scroll = state.scroll.clamp(lowest.min(highest), highest);
+    }
     state.scroll = state.scroll.min(over);
+    let bottom = lines.len() - state.scroll;
+    let at_bottom = ends.into_iter().find(|(_, end)| *end >= bottom);
+    state.at_bottom = at_bottom.filter(|_| state.scroll > 0).map(|(id, end)| (id, end - bottom));
     let skipped = over.saturating_sub(state.scroll);
     let shown: Vec<_> = lines.into_iter().skip(skipped).collect();
     frame.render_widget(Paragraph::new(shown).block(block), area);

@@ -209,6 +209,13 @@ fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
     // Ctrl-U: it stays to be mended.
     at_hers.presses("\x15");
 
+    // What can never be sent is taken back.
+    at_hers.presses(&format!("\x1b[200~{}\x1b[201~", "too long ".repeat(6_000)));
+    at_hers.presses("\r");
+    at_hers.sees("! a message was not sent");
+    at_hers.sees("1 waiting to be sent");
+    at_hers.types("/cancel");
+    at_hers.watches("nothing that waits", |screen| !screen.contains("waiting to be sent"));
     // Lines that are pasted are one message.
     at_hers.presses("\x1b[200~one line\ranother line\x1b[201~");
     at_hers.presses("\r");

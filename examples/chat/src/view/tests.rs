@@ -1,5 +1,9 @@
-use matrix_sdk::ruma::{event_id, owned_room_id};
-use ratatui::{Terminal, backend::TestBackend};
+use matrix_sdk::ruma::{EventId, event_id, owned_room_id};
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    crossterm::event::{Event, KeyCode},
+};
 
 use super::*;
 use crate::state::{MemberRow, Panels, RoomRow, Update};
@@ -86,6 +90,39 @@ fn the_newest_messages_are_shown_until_it_is_scrolled() {
     let shown = screen(&mut state, 80, 16);
     assert!(shown.contains("message 0 "), "{shown}");
     assert!(state.scroll < 100);
+}
+
+#[test]
+fn what_is_read_stays_where_it_is_while_others_come() {
+    let numbered = |number: usize| Row {
+        event_id: Some(EventId::parse(format!("${number}")).unwrap()),
+        ..row(&format!("message {number}"))
+    };
+    let mut state = state((0..50).map(numbered).collect());
+    state.scroll = 20;
+    let before = screen(&mut state, 80, 16);
+    assert!(before.contains("message 29") && !before.contains("message 30"), "{before}");
+    // Older ones, and newer ones.
+    let rows = (100..130).chain(0..55).map(numbered).collect();
+    state.take(Update::Timeline(owned_room_id!("!a:x"), rows));
+    assert_eq!(screen(&mut state, 80, 16), before);
+    // At the end it follows.
+    state.event(&Event::Key(KeyCode::Esc.into()));
+    let rows = (0..60).map(numbered).collect();
+    state.take(Update::Timeline(owned_room_id!("!a:x"), rows));
+    assert!(screen(&mut state, 80, 16).contains("message 59"));
+
+    // What is chosen is seen.
+    for number in (30..60).rev() {
+        state.event(&Event::Key(KeyCode::Up.into()));
+        let shown = screen(&mut state, 80, 16);
+        assert!(shown.contains(&format!("message {number} ")), "{number}\n{shown}");
+    }
+    for number in 31..60 {
+        state.event(&Event::Key(KeyCode::Down.into()));
+        let shown = screen(&mut state, 80, 16);
+        assert!(shown.contains(&format!("message {number} ")), "{number}\n{shown}");
+    }
 }
 
 #[test]
