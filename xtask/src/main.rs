@@ -6,6 +6,7 @@
 
 mod cargo;
 mod ci;
+mod cold_start;
 mod demo;
 mod files;
 mod homeserver;
@@ -43,7 +44,8 @@ enum Verb {
     /// Start a Synapse (or two that federate) in the background, or stop it
     #[command(subcommand)]
     Synapse(synapse::Verb),
-    /// Measure what the machine and its store cost: `store [--devices N] [--json] [--strict]`
+    /// Measure what the machine and its store cost: `store [--devices N] [--json] [--strict]`; or how
+    /// long an application takes to start: `cold-start [--rooms N]`
     #[command(disable_help_flag = true)]
     Bench(tool::Args),
     /// Look into an SQLite store and change nothing: `inspect FILE`, `check FILE`
@@ -73,6 +75,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Ci(args) => ci::run(&args).map(|()| ExitCode::SUCCESS),
         Verb::Synapse(verb) => synapse::run(&verb).map(|()| ExitCode::SUCCESS),
+        Verb::Bench(args) if args.begins_with(cold_start::WORD) => {
+            cold_start::run(args.words()).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Bench(args) => tool::BENCH.run(&args),
         Verb::Store(args) => tool::STORE.run(&args),
         Verb::Sim(args) => tool::SIM.run(&args),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The package with the tests that need a homeserver.
-const PACKAGE: &str = "matrix-mls-tests";
+pub const PACKAGE: &str = "matrix-mls-tests";
 
 /// The chat client, one of whose tests needs a homeserver.
 const CHAT: &str = "matrix-mls-chat";

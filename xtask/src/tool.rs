@@ -42,6 +42,18 @@ pub struct Args {
     args: Vec<String>,
 }
 
+impl Args {
+    /// Whether the first argument is this word.
+    pub fn begins_with(&self, word: &str) -> bool {
+        self.args.first().is_some_and(|first| first == word)
+    }
+
+    /// The arguments, with the first one in the place of a program's name.
+    pub fn words(&self) -> &[String] {
+        &self.args
+    }
+}
+
 impl Tool {
     /// Builds the program, runs it with these arguments in the current folder, and returns its exit
     /// code.

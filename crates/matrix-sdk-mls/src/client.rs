@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
-use matrix_sdk::{config::SyncSettings, deserialized_responses::TimelineEvent};
+use matrix_sdk::{RoomState, config::SyncSettings, deserialized_responses::TimelineEvent};
 use matrix_sdk_crypto_mls::{MlsMachine, Notice, dmls::ALGORITHM, make_mls_room};
 use ruma::{
     EventId, OwnedServerName, RoomId, RoomOrAliasId, UserId, api::client::room::create_room,
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// What happens in MLS rooms and a user may want to see, from now on, and how the key backup
-    /// stands. It ends with the client. Of those that are not taken out in time the oldest are lost,
+    /// stands. It ends with the client, or when this device is logged out. Of those that are not taken out in time the oldest are lost,
     /// after 1,024, which is told as [`MlsEvent::Missed`].
     pub fn subscribe_to_mls_events(&self) -> impl Stream<Item = MlsEvent> + Send + Unpin + use<> {
         let events = self.engine.subscribe_to_events();
@@ -83,30 +83,66 @@ impl Client {
     ///
     /// For a second process, such as a notification extension: make a client there on the same
     /// directory, with another holder in `cross_process_store_config`, and restore the session.
-    /// Nothing is synced. In a room that this device was added to a moment ago the Welcome may still
-    /// wait for the application's next sync; then the event cannot be read yet.
+    ///
+    /// Nothing is synced, and nothing is taken away from the application's next sync. If this device
+    /// was added to the room a moment ago, its Welcome waits for that sync on the server; it is looked
+    /// at there and left there. That reaches the first hundred to-device events that wait. The event of
+    /// a room that no sync has brought yet has no push actions.
     ///
     /// # Errors
     ///
-    /// [`Error::Decryption`] with the reason why it cannot be read, [`Error::NotJoined`] if the room
-    /// is not known, or when the server or a store fails.
+    /// [`Error::Decryption`] with the reason why it cannot be read, and [`Advice::on`] says what to do:
+    /// with [`Advice::Wait`] show that there is a message, and have the application sync.
+    /// [`Error::NotJoined`] if this user may not see the event, or when the server or a store fails.
+    ///
+    /// [`Advice::on`]: crate::Advice::on
+    /// [`Advice::Wait`]: crate::Advice::Wait
     pub async fn notification_event(
         &self,
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<TimelineEvent, Error> {
-        let unknown = || Error::NotJoined(room_id.to_owned());
-        let room = self.get_room(room_id).ok_or_else(unknown)?;
-        let mut event = room.event(event_id, None).await?;
+        let mut event = self.fetch(room_id, event_id).await?;
         if is_undecrypted(&event) {
             // The machine knows what is missing since it has tried.
             Box::pin(self.engine.pump()).await?;
-            event = room.event(event_id, None).await?;
+            event = self.fetch(room_id, event_id).await?;
         }
         if is_undecrypted(&event) {
-            room.decrypt_mls_event(event.raw()).await?;
+            Box::pin(self.engine.take_waiting_welcomes(room_id)).await?;
+            event = self.fetch(room_id, event_id).await?;
+        }
+        if is_undecrypted(&event) {
+            self.engine.decrypt(room_id, event.raw()).await?;
         }
         Ok(event)
+    }
+
+    async fn fetch(&self, room_id: &RoomId, event_id: &EventId) -> Result<TimelineEvent, Error> {
+        match self.get_room(room_id) {
+            Some(room) if room.state() == RoomState::Joined => {
+                Ok(room.event(event_id, None).await?)
+            }
+            // It may wait for a sync, too, that this user is in the room.
+            _ => self.engine.fetch(room_id, event_id).await,
+        }
+    }
+
+    /// As the SDK's, and ends everything that runs for MLS: the tasks, the send queues and the streams.
+    /// The same happens when this device is logged out in any other way, as soon as the server says
+    /// so. [`Error::NotLoggedIn`] is what all that needs the machine gives from then on.
+    ///
+    /// What is stored stays. The stores are this device's, and refused to any other: make the client
+    /// for the next login on another directory, or delete this one once all clients and rooms on it
+    /// are dropped.
+    ///
+    /// # Errors
+    ///
+    /// As the SDK's; then nothing has ended.
+    pub async fn logout(&self) -> matrix_sdk::Result<()> {
+        Box::pin(self.engine.sdk.logout()).await?;
+        self.engine.end().await;
+        Ok(())
     }
 
     /// As the SDK's, and what the sync has brought has reached the MLS machine when this returns.

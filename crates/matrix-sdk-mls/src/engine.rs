@@ -6,10 +6,14 @@ mod keys;
 mod latch;
 mod messages;
 mod notices;
+mod outlet;
 mod owner;
+mod peek;
 mod pump;
+mod readiness;
 mod ready;
 mod router;
+mod session;
 mod state;
 
 use std::{
@@ -17,7 +21,7 @@ use std::{
     fmt,
     future::Future,
     ptr,
-    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError, Weak, atomic::AtomicBool},
 };
 
 use matrix_sdk_base::BaseClient;
@@ -31,11 +35,8 @@ use tokio::{
 
 pub use self::messages::MlsMessage;
 pub(crate) use self::owner::Owner;
-use self::{router::Flush, state::Completeness};
+use self::{outlet::Outlet, router::Flush, state::Completeness};
 use crate::{bridge::Bridge, builder::NewRooms, error::Error, event::MlsEvent, queue::Queues};
-
-/// This many notices, messages and events wait for each of those who listen; the oldest go first.
-const NOTICES: usize = 1024;
 
 pub(crate) struct Engine {
     pub(crate) sdk: matrix_sdk::Client,
@@ -54,13 +55,16 @@ pub(crate) struct Engine {
     wake: Arc<Notify>,
     /// Counts what may have made a room ready.
     progress: watch::Sender<u64>,
-    notices: broadcast::Sender<Notice>,
-    messages: broadcast::Sender<MlsMessage>,
-    events: broadcast::Sender<MlsEvent>,
+    notices: Outlet<Notice>,
+    messages: Outlet<MlsMessage>,
+    events: Outlet<MlsEvent>,
     told: events::Told,
+    readiness: readiness::Told,
     keys: StdMutex<keys::Counts>,
     flushes: mpsc::UnboundedSender<Flush>,
     pub(crate) queues: Queues,
+    /// Set once, when the session has ended.
+    has_ended: AtomicBool,
     tasks: StdMutex<Vec<AbortHandle>>,
     /// For the tasks.
     itself: Weak<Self>,
@@ -91,13 +95,15 @@ impl Engine {
             pump: Mutex::default(),
             wake: Arc::default(),
             progress: watch::Sender::default(),
-            notices: broadcast::Sender::new(NOTICES),
-            messages: broadcast::Sender::new(NOTICES),
-            events: broadcast::Sender::new(NOTICES),
+            notices: Outlet::default(),
+            messages: Outlet::default(),
+            events: Outlet::default(),
             told: events::Told::default(),
+            readiness: readiness::Told::default(),
             keys: StdMutex::default(),
             flushes,
             queues: Queues::default(),
+            has_ended: AtomicBool::new(false),
             tasks: StdMutex::default(),
             itself: Weak::clone(itself),
         });
@@ -106,12 +112,17 @@ impl Engine {
         engine.spawn(router::run(Weak::clone(weak), inputs));
         engine.spawn(pump::run(Weak::clone(weak)));
         engine.spawn(events::watch_backup(Weak::clone(weak)));
+        engine.spawn(session::watch(Weak::clone(weak)));
         Arc::new(Owner { engine })
     }
 
-    /// Runs a task until the last client and the last room are gone.
+    /// Runs a task until the last client and the last room are gone, or the session has ended.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        lock(&self.tasks).push(tokio::spawn(task).abort_handle());
+        let mut tasks = lock(&self.tasks);
+        // They are ended after that was set.
+        if !self.has_ended() {
+            tasks.push(tokio::spawn(task).abort_handle());
+        }
     }
 
     /// For a task.
@@ -123,6 +134,9 @@ impl Engine {
     pub(crate) async fn machine(&self) -> Result<MlsMachine, Error> {
         let olm = self.olm().await?;
         let mut slot = self.machine.lock().await;
+        if self.has_ended() {
+            return Err(Error::NotLoggedIn);
+        }
         if let Some(machine) = &*slot {
             // The SDK has made another one when its crypto store was changed by another process.
             if ptr::eq(machine.olm_machine().store(), olm.store()) {
@@ -130,7 +144,7 @@ impl Engine {
             }
             for notice in machine.take_notices() {
                 self.tell_notice(&notice);
-                self.publish(notice);
+                self.notices.tell(notice);
             }
         }
         let builder = MlsMachine::builder(olm)
@@ -150,11 +164,6 @@ impl Engine {
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
-    }
-
-    fn publish(&self, notice: Notice) {
-        // Nobody need listen.
-        self.notices.send(notice).ok();
     }
 
     /// Something has changed that a room may wait for.

@@ -21,8 +21,8 @@ pub enum MlsEvent {
         /// The room.
         room_id: OwnedRoomId,
     },
-    /// The room can be sent to without delay, in an epoch in which it could not before. Nobody gets
-    /// a room ready until something is sent, or [`crate::Room::prepare_mls`] is called.
+    /// The room can be sent to without delay. It stays so, also in later epochs, until there is
+    /// [`MlsEvent::NotReady`]; the two take turns in a room, beginning with this one.
     ReadyToSend {
         /// The room.
         room_id: OwnedRoomId,
@@ -30,6 +30,14 @@ pub enum MlsEvent {
         node: NodeId,
         /// Members' devices that cannot read them, since they cannot be added.
         without_mls: Vec<(OwnedUserId, OwnedDeviceId)>,
+    },
+    /// The room has to be brought in line with its members and their devices before it can be sent to,
+    /// or cannot be sent to at all: this device is not in the group any more, or not in the room, or
+    /// MLS was turned off. Sending does what can be done, and so does [`crate::Room::prepare_mls`],
+    /// which also says why it cannot; nobody does it until then.
+    NotReady {
+        /// The room.
+        room_id: OwnedRoomId,
     },
     /// This device is in the room's group now.
     Joined {
@@ -151,6 +159,7 @@ impl MlsEvent {
         match self {
             Self::BecameMls { room_id }
             | Self::ReadyToSend { room_id, .. }
+            | Self::NotReady { room_id }
             | Self::Joined { room_id }
             | Self::Removed { room_id, .. }
             | Self::EpochChanged { room_id, .. }

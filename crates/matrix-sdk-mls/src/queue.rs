@@ -221,7 +221,7 @@ impl RoomSendQueue {
     }
 
     fn engine(&self) -> Result<Arc<Engine>, Error> {
-        self.engine.upgrade().ok_or(Error::NotLoggedIn)
+        self.engine.upgrade().filter(|engine| !engine.has_ended()).ok_or(Error::NotLoggedIn)
     }
 
     fn echo(&self, request: &Request) -> LocalEcho {

@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 #[cfg(feature = "mls")]
 use futures_util::StreamExt as _;
+#[cfg(not(feature = "mls"))]
+use matrix_sdk::send_queue::{LocalEcho, LocalEchoContent, RoomSendQueue, SendHandle};
 use matrix_sdk::{
     RoomState,
     config::SyncSettings,
@@ -29,6 +31,8 @@ use matrix_sdk::{
         },
     },
 };
+#[cfg(feature = "mls")]
+use matrix_sdk_mls::{LocalEcho, RoomSendQueue, SendHandle};
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     task::AbortHandle,
@@ -36,10 +40,11 @@ use tokio::{
 };
 
 use crate::{
-    Client, Room,
+    Client, Room, files,
     open::OpenRoom,
     panels,
     state::{Action, Command, RoomRow, Update},
+    verification::Current,
 };
 
 /// How long it is waited after a sync has failed.
@@ -57,8 +62,9 @@ pub(crate) struct Backend {
 }
 
 pub(crate) struct Inner {
-    client: Client,
+    pub(crate) client: Client,
     updates: mpsc::UnboundedSender<Update>,
+    pub(crate) verification: StdMutex<Option<Current>>,
     open: Mutex<Option<OpenRoom>>,
     /// Something has changed that lists and panels show.
     changed: Notify,
@@ -71,10 +77,12 @@ impl Backend {
         let inner = Arc::new(Inner {
             client,
             updates,
+            verification: StdMutex::default(),
             open: Mutex::default(),
             changed: Notify::new(),
             reasons: StdMutex::default(),
         });
+        inner.listen_for_verifications();
         let (orders, waiting) = mpsc::unbounded_channel();
         let mut backend = Self { inner, orders, tasks: Vec::new() };
         backend.spawn(|inner| inner.obey_in_order(waiting));
@@ -94,8 +102,8 @@ impl Backend {
 
     /// Does what a command says, beside everything else. What goes wrong is said.
     pub(crate) fn run(&self, command: Command) {
-        use Action::{Edit, Reply, Send};
-        if matches!(command, Command::InRoom(_, Send(_) | Reply(..) | Edit(..))) {
+        use Action::{Edit, File, Reply, Send};
+        if matches!(command, Command::InRoom(_, Send(_) | Reply(..) | Edit(..) | File(_))) {
             // It can only be gone when all of this is.
             self.orders.send(command).ok();
             return;
@@ -117,6 +125,11 @@ impl Inner {
         self.updates.send(update).ok();
     }
 
+    /// Something has changed that lists and panels show.
+    pub(crate) fn look_at_everything(&self) {
+        self.changed.notify_one();
+    }
+
     /// Why messages cannot be read.
     pub(crate) fn reasons(&self) -> MutexGuard<'_, BTreeMap<OwnedEventId, String>> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
@@ -132,16 +145,21 @@ impl Inner {
         let settings = SyncSettings::default();
         // What there is already does not wait for something new.
         let mut timeout = Duration::ZERO;
+        let mut is_online = true;
         loop {
             match Box::pin(self.client.sync_once(settings.clone().timeout(timeout))).await {
                 Ok(_) => {
+                    is_online = true;
                     self.tell(Update::Online(true));
                     self.changed.notify_one();
                     timeout = Duration::from_secs(30);
                 }
                 Err(error) => {
                     self.tell(Update::Online(false));
-                    self.tell(Update::Said(format!("! {error}")));
+                    // Once, not every few seconds.
+                    if std::mem::replace(&mut is_online, false) {
+                        self.tell(Update::Said(format!("! {error}")));
+                    }
                     sleep(PAUSE).await;
                 }
             }
@@ -164,7 +182,8 @@ impl Inner {
             if matches!(room.state(), RoomState::Joined | RoomState::Invited) {
                 let name = room.display_name().await?.to_string();
                 let mark = panels::mark(&room).await?;
-                rooms.push(RoomRow { id: room.room_id().to_owned(), name, mark });
+                let unread = room.unread_notification_counts().notification_count;
+                rooms.push(RoomRow { id: room.room_id().to_owned(), name, mark, unread });
             }
         }
         rooms.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
@@ -219,6 +238,8 @@ impl Inner {
                 let room = self.client.join_room_by_id_or_alias(&room, &[]).await?;
                 self.open(room).await
             }
+            Command::Verify { user, device } => self.verify(user, device).await,
+            Command::Answer(yes) => self.answer(yes).await,
             Command::InRoom(room, action) => self.act(self.room(&room)?, action).await,
         }
     }
@@ -272,6 +293,30 @@ impl Inner {
             Action::Redact(event_id) => {
                 room.redact(&event_id, None, None).await?;
             }
+            Action::Retry => {
+                let queue = queue(&room);
+                for handle in handles(queue.subscribe().await?.0) {
+                    handle.unwedge().await?;
+                }
+                queue.set_enabled(true);
+            }
+            Action::Cancel => {
+                for handle in handles(queue(&room).subscribe().await?.0) {
+                    handle.abort().await?;
+                }
+            }
+            Action::File(path) => files::send(&room, &path).await?,
+            Action::Save(event_id, path) => {
+                let open = self.open.lock().await;
+                let timeline = open.as_ref().map(|open| Arc::clone(&open.timeline));
+                drop(open);
+                let timeline = timeline.context("no room is open")?;
+                let item = timeline.item_by_event_id(&event_id).await;
+                let item = item.context("this message is gone")?;
+                let message = item.content().as_message().context("this is no message")?;
+                files::save(&self.client, message.msgtype(), &path).await?;
+                self.tell(Update::Said(format!("{} is written", path.display())));
+            }
             Action::Invite(user) => room.invite_user_by_id(&user).await?,
             Action::Leave => room.leave().await?,
         }
@@ -281,10 +326,29 @@ impl Inner {
 
 /// Gives an event to the room's send queue, which keeps it over a restart.
 async fn send(room: &Room, content: AnyMessageLikeEventContent) -> Result<()> {
+    queue(room).send(content).await?;
+    Ok(())
+}
+
+/// What waits, to be tried again or taken back.
+fn handles(echoes: Vec<LocalEcho>) -> impl Iterator<Item = SendHandle> {
+    echoes.into_iter().filter_map(|echo| {
+        #[cfg(not(feature = "mls"))]
+        let handle = match echo.content {
+            LocalEchoContent::Event { send_handle, .. } => Some(send_handle),
+            _ => None,
+        };
+        #[cfg(feature = "mls")]
+        let handle = Some(echo.send_handle);
+        handle
+    })
+}
+
+/// The room's send queue.
+pub(crate) fn queue(room: &Room) -> RoomSendQueue {
     #[cfg(not(feature = "mls"))]
     let queue = room.send_queue();
     #[cfg(feature = "mls")]
     let queue = room.mls_send_queue();
-    queue.send(content).await?;
-    Ok(())
+    queue
 }

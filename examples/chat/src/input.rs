@@ -19,6 +19,11 @@ impl Input {
         *self = Self { before: text.to_owned(), after: String::new() };
     }
 
+    /// Writes at the cursor.
+    pub(crate) fn insert(&mut self, text: &str) {
+        self.before.push_str(text);
+    }
+
     /// Takes the line, and leaves an empty one.
     pub(crate) fn take(&mut self) -> String {
         let line = std::mem::take(self);

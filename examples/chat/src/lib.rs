@@ -12,6 +12,7 @@
 #![cfg_attr(not(feature = "mls"), allow(dead_code))]
 
 mod backend;
+mod files;
 mod input;
 mod login;
 #[cfg(feature = "mls")]
@@ -21,6 +22,7 @@ mod panels;
 mod state;
 mod terminal;
 mod update;
+mod verification;
 mod view;
 
 use std::path::PathBuf;

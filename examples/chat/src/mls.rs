@@ -74,6 +74,7 @@ pub(crate) fn text(client: &Client, event: &MlsEvent) -> Option<String> {
         MlsEvent::ReadyToSend { without_mls, .. } => {
             format!("is ready, but for {} devices without MLS", without_mls.len())
         }
+        MlsEvent::NotReady { .. } => "is brought in line before the next message".to_owned(),
         MlsEvent::Joined { .. } => "this device is in the group".to_owned(),
         MlsEvent::Removed { by, .. } => format!("this device was removed by {}", by.user_id),
         MlsEvent::EpochChanged { epoch, devices, author, added, removed, .. } => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use futures_util::StreamExt as _;
-use matrix_sdk::ruma::MilliSecondsSinceUnixEpoch;
+use matrix_sdk::ruma::{
+    MilliSecondsSinceUnixEpoch, api::client::receipt::create_receipt::v3::ReceiptType,
+};
 #[cfg(not(feature = "mls"))]
 use matrix_sdk::send_queue::RoomSendQueueUpdate;
 #[cfg(feature = "mls")]
@@ -20,7 +22,8 @@ use tokio::{
 
 use crate::{
     Room,
-    backend::Inner,
+    backend::{Inner, queue},
+    files,
     state::{Row, RowKind, Shield, Update},
 };
 
@@ -35,11 +38,7 @@ pub(crate) struct OpenRoom {
 impl OpenRoom {
     pub(crate) async fn open(room: Room, backend: Arc<Inner>) -> Result<Self> {
         let timeline = Arc::new(TimelineBuilder::new(&room).build().await?);
-        #[cfg(not(feature = "mls"))]
-        let queue = room.send_queue();
-        #[cfg(feature = "mls")]
-        let queue = room.mls_send_queue();
-        let (waiting, updates) = queue.subscribe().await?;
+        let (waiting, updates) = queue(&room).subscribe().await?;
         let sending = Sending { room: room.clone(), waiting: waiting.len(), updates };
         let again = Arc::new(Notify::new());
         let shown = show(room.clone(), Arc::clone(&timeline), Arc::clone(&again), backend.clone());
@@ -71,6 +70,8 @@ async fn show(room: Room, timeline: Arc<Timeline>, again: Arc<Notify>, backend: 
             }
         }
         backend.tell(Update::Timeline(room.room_id().to_owned(), rows));
+        // It is on the screen; whether the server is told in time matters little.
+        timeline.mark_as_read(ReceiptType::Read).await.ok();
         tokio::select! {
             change = changes.next() => if change.is_none() { return },
             () = again.notified() => {}
@@ -114,7 +115,8 @@ fn row(event: &EventTimelineItem, backend: &Inner) -> Option<Row> {
     let (kind, text) = if let Some(message) = content.as_message() {
         let edited = if message.is_edited() { " (edited)" } else { "" };
         let reply = if content.in_reply_to().is_some() { "↪ " } else { "" };
-        (RowKind::Message, format!("{reply}{}{edited}", message.body()))
+        let file = files::label(message.msgtype());
+        (RowKind::Message, format!("{reply}{file}{}{edited}", message.body()))
     } else if content.is_redacted() {
         (RowKind::Happening, format!("{} has deleted a message", event.sender()))
     } else {

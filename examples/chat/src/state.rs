@@ -1,9 +1,10 @@
 //! What is on the screen, as plain data.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 
 use matrix_sdk::ruma::{
-    OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId, events::AnyMessageLikeEventContent,
+    OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId,
+    events::AnyMessageLikeEventContent,
 };
 
 use crate::{Client, input::Input};
@@ -23,14 +24,21 @@ pub(crate) struct State {
     /// The room that is open.
     pub(crate) open: Option<OwnedRoomId>,
     pub(crate) timeline: Vec<Row>,
+    /// What is said of the verification that is going on, if one is.
+    pub(crate) verification: Vec<String>,
     /// How many messages wait to be sent in it.
     pub(crate) waiting: usize,
     pub(crate) panels: Panels,
     pub(crate) side: Side,
     /// The message that was chosen with the arrows.
     pub(crate) chosen: Option<OwnedEventId>,
+    /// Whether the chosen message is yet to be brought into sight.
+    pub(crate) seeks_chosen: bool,
     /// How many lines the timeline was scrolled up.
     pub(crate) scroll: usize,
+    /// While it is scrolled up, the message at the lower end, and how many of its lines are seen: they
+    /// stay where they are when others come.
+    pub(crate) at_bottom: Option<(OwnedEventId, usize)>,
     pub(crate) input: Input,
     /// What was said of late, newest last.
     pub(crate) log: VecDeque<String>,
@@ -43,6 +51,8 @@ pub(crate) struct RoomRow {
     pub(crate) id: OwnedRoomId,
     pub(crate) name: String,
     pub(crate) mark: Mark,
+    /// What the server counts as new to us.
+    pub(crate) unread: u64,
 }
 
 /// What a room is.
@@ -124,6 +134,13 @@ pub(crate) enum Command {
         users: Vec<OwnedUserId>,
     },
     Join(OwnedRoomOrAliasId),
+    /// Verify a device; our own others if no user is named.
+    Verify {
+        user: Option<OwnedUserId>,
+        device: Option<OwnedDeviceId>,
+    },
+    /// What the user says to the question that a verification asks.
+    Answer(bool),
     /// In the room that was open then.
     InRoom(OwnedRoomId, Action),
 }
@@ -137,6 +154,12 @@ pub(crate) enum Action {
     Reply(OwnedEventId, String),
     Edit(OwnedEventId, String),
     Redact(OwnedEventId),
+    File(PathBuf),
+    /// What waits to be sent is tried again now, or taken back.
+    Retry,
+    Cancel,
+    /// The file of this message is to be written there.
+    Save(OwnedEventId, PathBuf),
     Invite(OwnedUserId),
     Leave,
 }
@@ -150,6 +173,8 @@ pub(crate) enum Update {
     Waiting(OwnedRoomId, usize),
     Panels(OwnedRoomId, Panels),
     Trust(String),
+    /// What is to be said of a verification; nothing when it is over.
+    Verification(Vec<String>),
     Online(bool),
     Said(String),
 }

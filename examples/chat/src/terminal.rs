@@ -9,7 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use ratatui::{
     DefaultTerminal, Frame,
     crossterm::{
-        event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
+        event::{
+            self, DisableBracketedPaste, EnableBracketedPaste, Event, KeyCode, KeyEventKind,
+            KeyModifiers,
+        },
+        execute,
         terminal::{disable_raw_mode, enable_raw_mode},
     },
 };
@@ -24,6 +28,8 @@ pub(crate) struct Terminal {
 impl Terminal {
     pub(crate) fn open() -> Result<Self> {
         let screen = ratatui::try_init().context("this needs a terminal")?;
+        // So that a line break in what is pasted is none that was typed. Old terminals ignore it.
+        execute!(io::stdout(), EnableBracketedPaste)?;
         let (typed, events) = mpsc::unbounded_channel();
         // Nobody can wake a thread that waits for a key: it ends with the process, or with the next key.
         thread::spawn(move || while typed.send(event::read()).is_ok() {});
@@ -43,6 +49,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        execute!(io::stdout(), DisableBracketedPaste).ok();
         ratatui::restore();
     }
 }

@@ -19,6 +19,11 @@ impl State {
     pub(crate) fn event(&mut self, event: &Event) -> Vec<Command> {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(*key),
+            Event::Paste(text) => {
+                // Terminals send lines as they would be typed.
+                self.input.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
+                Vec::new()
+            }
             _ => Vec::new(),
         }
     }
@@ -28,6 +33,7 @@ impl State {
             match key.code {
                 KeyCode::Char('c' | 'q') => self.quits = true,
                 KeyCode::Char('u') => self.input.set(""),
+                KeyCode::Char('j') => self.input.insert("\n"),
                 _ => {}
             }
             return Vec::new();
@@ -42,14 +48,16 @@ impl State {
             KeyCode::Up => self.choose(-1),
             KeyCode::Down => self.choose(1),
             KeyCode::Esc => {
-                (self.chosen, self.scroll) = (None, 0);
+                self.chosen = None;
+                self.scroll_to(0);
             }
             KeyCode::PageUp => {
-                self.scroll += PAGE;
+                self.scroll_to(self.scroll + PAGE);
                 let room = self.open.clone();
                 return room.map(|room| Command::InRoom(room, Action::Older)).into_iter().collect();
             }
-            KeyCode::PageDown => self.scroll = self.scroll.saturating_sub(PAGE),
+            KeyCode::PageDown => self.scroll_to(self.scroll.saturating_sub(PAGE)),
+            KeyCode::Enter if key.modifiers.contains(KeyModifiers::ALT) => self.input.insert("\n"),
             KeyCode::Enter => {
                 let line = self.input.take();
                 match self.line(line.trim()) {
@@ -64,6 +72,10 @@ impl State {
             code => self.input.key(code),
         }
         Vec::new()
+    }
+
+    fn scroll_to(&mut self, lines: usize) {
+        (self.scroll, self.at_bottom) = (lines, None);
     }
 
     fn toggle(&mut self, side: Side) {
@@ -99,6 +111,7 @@ impl State {
         // Below the last one nothing is chosen, and above the first one nothing changes.
         let next = if step < 0 { next.or(at) } else { next };
         self.chosen = next.and_then(|next| messages.get(next)).map(|id| (*id).clone());
+        self.seeks_chosen = self.chosen.is_some();
     }
 
     /// What a line asks for.
@@ -136,6 +149,18 @@ impl State {
                     RoomOrAliasId::parse(rest).map_err(|_| format!("{rest:?} is no room"))?;
                 return Ok(Some(Command::Join(room)));
             }
+            "/yes" => return Ok(Some(Command::Answer(true))),
+            "/no" => return Ok(Some(Command::Answer(false))),
+            "/verify" => {
+                let mut words = rest.split_whitespace();
+                let user = words.next().map(user).transpose()?;
+                let device = words.next().map(Into::into);
+                return Ok(Some(Command::Verify { user, device }));
+            }
+            "/retry" => Action::Retry,
+            "/cancel" => Action::Cancel,
+            "/file" => Action::File(needed("PATH")?.into()),
+            "/save" => Action::Save(self.target(false)?, needed("PATH")?.into()),
             "/invite" => Action::Invite(user(&needed("USER")?)?),
             "/leave" => Action::Leave,
             "/reply" => Action::Reply(self.target(false)?, needed("TEXT")?),
@@ -148,7 +173,7 @@ impl State {
             }
             _ if word.starts_with('/') => return Err(format!("there is no {word}; F1 for help")),
             _ => {
-                self.scroll = 0;
+                self.scroll_to(0);
                 let content = RoomMessageEventContent::text_plain(line);
                 Action::Send(Box::new(AnyMessageLikeEventContent::RoomMessage(content)))
             }
@@ -180,7 +205,8 @@ impl State {
                 if self.open.as_ref() != Some(&room) {
                     (self.timeline, self.waiting, self.panels) = Default::default();
                 }
-                (self.open, self.chosen, self.scroll) = (Some(room), None, 0);
+                (self.open, self.chosen) = (Some(room), None);
+                self.scroll_to(0);
             }
             Update::Timeline(room, rows) if Some(&room) == self.open.as_ref() => {
                 self.timeline = rows;
@@ -194,6 +220,7 @@ impl State {
             // Of a room that was closed meanwhile.
             Update::Timeline(..) | Update::Waiting(..) | Update::Panels(..) => {}
             Update::Trust(trust) => self.trust = trust,
+            Update::Verification(lines) => self.verification = lines,
             Update::Online(is_online) => self.is_online = is_online,
             Update::Said(text) => self.say(text),
         }
@@ -235,7 +262,7 @@ mod tests {
     /// Two rooms, of which the second one is open, with four messages.
     fn state() -> State {
         let mut state = State::default();
-        let room = |id, mark| RoomRow { id, name: "room".to_owned(), mark };
+        let room = |id, mark| RoomRow { id, name: "room".to_owned(), mark, unread: 0 };
         let rooms = vec![
             room(owned_room_id!("!a:x"), Mark::Invited),
             room(owned_room_id!("!b:x"), Mark::Megolm),
@@ -315,6 +342,46 @@ mod tests {
         assert!(matches!(&join[..], [Command::Join(room)] if room.as_str() == "!a:x"));
         types(&mut state, "/quit");
         assert!(state.quits);
+    }
+
+    #[test]
+    fn several_lines_are_one_message() {
+        let mut state = state();
+        state.event(&Event::Paste("one\r\ntwo\rthree".to_owned()));
+        let newlines = [
+            KeyEvent::new(KeyCode::Enter, KeyModifiers::ALT),
+            KeyEvent::new(KeyCode::Char('j'), KeyModifiers::CONTROL),
+        ];
+        for (key, word) in newlines.into_iter().zip(["four", "five"]) {
+            assert!(state.event(&Event::Key(key)).is_empty());
+            state.event(&Event::Paste(word.to_owned()));
+        }
+        let commands = press(&mut state, KeyCode::Enter);
+        let [Command::InRoom(_, Action::Send(content))] = &commands[..] else {
+            panic!("{commands:?}")
+        };
+        let AnyMessageLikeEventContent::RoomMessage(message) = &**content else { panic!() };
+        assert_eq!(message.body(), "one\ntwo\nthree\nfour\nfive");
+    }
+
+    #[test]
+    fn verifications_and_files_are_asked_for() {
+        let mut state = state();
+        let asked = types(&mut state, "/verify @a:x PHONE");
+        let [Command::Verify { user: Some(user), device: Some(device) }] = &asked[..] else {
+            panic!("{asked:?}")
+        };
+        assert_eq!((user.as_str(), device.as_str()), ("@a:x", "PHONE"));
+        let own = types(&mut state, "/verify");
+        assert!(matches!(&own[..], [Command::Verify { user: None, device: None }]));
+        assert!(matches!(&types(&mut state, "/yes")[..], [Command::Answer(true)]));
+        assert!(matches!(&types(&mut state, "/no")[..], [Command::Answer(false)]));
+        let file = types(&mut state, "/file a b.txt");
+        assert!(
+            matches!(&file[..], [Command::InRoom(_, Action::File(path))] if path.ends_with("a b.txt"))
+        );
+        let save = types(&mut state, "/save c.txt");
+        assert!(matches!(&save[..], [Command::InRoom(_, Action::Save(id, _))] if id == "$4"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ Tab, Shift-Tab  next room
 Up, Down        choose a message
 Esc             choose none
 PgUp, PgDn      scroll
+Alt-Enter       new line (or Ctrl-J)
 F2              members, devices
 F3              epoch of the group
 F4              log
@@ -28,6 +29,11 @@ Ctrl-C          quit
 /edit TEXT
 /react EMOJI
 /delete
+/retry, /cancel what is not sent
+/file PATH      send a file
+/save PATH      save its file
+/verify [USER [DEVICE]]
+/yes, /no       to its question
 /quit
 
 Rooms: MLS, MLS? (not in its
@@ -44,9 +50,9 @@ pub(crate) fn draw(state: &mut State, frame: &mut Frame<'_>) {
     ])
     .areas(frame.area());
     let side = match state.side {
-        Side::Nothing => 0,
+        Side::Nothing if state.verification.is_empty() => 0,
         Side::Epoch => 80,
-        Side::Help | Side::Members | Side::Log => 48,
+        Side::Nothing | Side::Help | Side::Members | Side::Log => 48,
     };
     let [rooms, timeline, side] = Layout::horizontal([
         Constraint::Length(26),
@@ -82,8 +88,12 @@ fn draw_rooms(state: &State, frame: &mut Frame<'_>, area: Rect) {
             Mark::Mls { is_in: true } => ("MLS ", Color::Green),
             Mark::Mls { is_in: false } => ("MLS?", Color::Yellow),
         };
-        let name = format!(" {}", clean(&room.name));
-        ListItem::new(Line::from(vec![Span::from(mark).fg(colour), Span::from(name)]))
+        let name = Span::from(format!(" {}", clean(&room.name)));
+        let mut line = Line::from(vec![Span::from(mark).fg(colour), name]);
+        if room.unread > 0 && Some(&room.id) != state.open.as_ref() {
+            line.push_span(Span::from(format!(" ({})", room.unread)).bold());
+        }
+        ListItem::new(line)
     });
     let list = List::new(items)
         .block(Block::bordered().title("Rooms"))
@@ -99,15 +109,38 @@ fn draw_timeline(state: &mut State, frame: &mut Frame<'_>, area: Rect) {
     let inside = block.inner(area);
     let width = usize::from(inside.width);
     let mut lines: Vec<Line<'_>> = Vec::new();
+    // Where each message ends.
+    let mut ends = Vec::new();
+    let mut chosen = None;
     for row in &state.timeline {
         let is_chosen = row.event_id.is_some() && row.event_id == state.chosen;
+        let begin = lines.len();
         lines.extend(row_lines(row, width, is_chosen));
+        if is_chosen {
+            chosen = Some(begin..lines.len());
+        }
+        ends.extend(row.event_id.clone().map(|id| (id, lines.len())));
     }
     if state.waiting > 0 {
-        lines.push(Line::from(format!("{} waiting to be sent…", state.waiting)).yellow());
+        let waiting = format!("{} waiting to be sent… (/retry, /cancel)", state.waiting);
+        lines.push(Line::from(waiting).yellow());
     }
-    let over = lines.len().saturating_sub(usize::from(inside.height));
+    let height = usize::from(inside.height);
+    let over = lines.len().saturating_sub(height);
+    if let Some((id, above)) = &state.at_bottom
+        && let Some((_, end)) = ends.iter().find(|(other, _)| other == id)
+    {
+        state.scroll = lines.len().saturating_sub(end.saturating_sub(*above));
+    }
+    if let Some(chosen) = chosen.filter(|_| std::mem::take(&mut state.seeks_chosen)) {
+        let highest = lines.len().saturating_sub(chosen.end);
+        let lowest = (lines.len().saturating_sub(chosen.start)).saturating_sub(height);
+        state.scroll = state.scroll.clamp(lowest.min(highest), highest);
+    }
     state.scroll = state.scroll.min(over);
+    let bottom = lines.len() - state.scroll;
+    let at_bottom = ends.into_iter().find(|(_, end)| *end >= bottom);
+    state.at_bottom = at_bottom.filter(|_| state.scroll > 0).map(|(id, end)| (id, end - bottom));
     let skipped = over.saturating_sub(state.scroll);
     let shown: Vec<_> = lines.into_iter().skip(skipped).collect();
     frame.render_widget(Paragraph::new(shown).block(block), area);
@@ -152,6 +185,11 @@ fn row_lines(row: &Row, width: usize, is_chosen: bool) -> Vec<Line<'static>> {
 
 fn draw_side(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let (title, lines): (_, Vec<Line<'_>>) = match state.side {
+        // It waits for an answer.
+        _ if !state.verification.is_empty() => {
+            let lines = state.verification.iter().map(|line| Line::from(clean(line)));
+            ("Verification", lines.collect())
+        }
         Side::Nothing => return,
         Side::Help => ("Help", HELP.lines().map(Line::from).collect()),
         Side::Members => {
@@ -182,6 +220,8 @@ fn draw_side(state: &State, frame: &mut Frame<'_>, area: Rect) {
 
 fn draw_input(state: &State, frame: &mut Frame<'_>, area: Rect) {
     let (before, after) = state.input.parts();
+    // In one line, however many they are.
+    let clean = |text: &str| clean(text).replace('\n', "⏎");
     let before = Span::from(clean(before));
     let width = area.width.saturating_sub(2);
     let at = u16::try_from(before.width()).unwrap_or(u16::MAX);

@@ -66,8 +66,15 @@ impl Person {
         Self { name, child, keyboard, output, screen, written, _terminal: pair.master }
     }
 
-    /// The first time: everything is asked for.
+    /// The first time on the user's first device, which is verified by that.
     fn logs_in(name: &'static str, folder: &Path, http: &HttpClient, account: &Account) -> Self {
+        let mut person = Self::enters(name, folder, http, account);
+        person.sees("this device is verified");
+        person
+    }
+
+    /// The first time: everything is asked for.
+    fn enters(name: &'static str, folder: &Path, http: &HttpClient, account: &Account) -> Self {
         let mut person = Self::sits_down(name, folder, &[]);
         person.sees("Homeserver:");
         person.types(&http.base_url);
@@ -78,7 +85,6 @@ impl Person {
         person.sees("online");
         let written = String::from_utf8_lossy(&person.written).into_owned();
         assert!(written.contains(account.user_id.as_str()) && !written.contains(&account.password));
-        person.sees("this device is verified");
         person
     }
 
@@ -118,6 +124,20 @@ impl Person {
 
     fn sees(&mut self, words: &str) {
         self.watches(&format!("{words:?}"), |screen| screen.contains(words));
+    }
+
+    /// What is to be compared, line by line.
+    fn emojis(&mut self) -> Vec<String> {
+        self.sees("on both screens? /yes or /no");
+        let screen = self.text();
+        let panel = screen.lines().skip_while(|line| !line.contains("Verification")).skip(1);
+        let panel = panel.filter_map(|line| line.trim_end_matches('│').rsplit('│').next());
+        panel.map(|line| line.trim().to_owned()).take_while(|line| !line.is_empty()).collect()
+    }
+
+    /// The lines on the screen with these words.
+    fn lines_with(&self, words: &str) -> Vec<String> {
+        self.text().lines().filter(|line| line.contains(words)).map(ToOwned::to_owned).collect()
     }
 
     /// Ends the program, which gives the terminal back as it was.
@@ -189,6 +209,26 @@ fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
     // Ctrl-U: it stays to be mended.
     at_hers.presses("\x15");
 
+    // What can never be sent is taken back.
+    at_hers.presses(&format!("\x1b[200~{}\x1b[201~", "too long ".repeat(6_000)));
+    at_hers.presses("\r");
+    at_hers.sees("! a message was not sent");
+    at_hers.sees("1 waiting to be sent");
+    at_hers.types("/cancel");
+    at_hers.watches("nothing that waits", |screen| !screen.contains("waiting to be sent"));
+    // Lines that are pasted are one message.
+    at_hers.presses("\x1b[200~one line\ranother line\x1b[201~");
+    at_hers.presses("\r");
+    at_his.sees("-alice> one line");
+    at_his.sees("another line");
+    let (sent, saved) = (folders.0.path().join("note.txt"), folders.1.path().join("saved.txt"));
+    std::fs::write(&sent, "something to keep").unwrap();
+    at_hers.types(&format!("/file {}", sent.display()));
+    at_his.sees("[file, /save PATH] note.txt");
+    at_his.types(&format!("/save {}", saved.display()));
+    at_his.sees("saved.txt is written");
+    assert_eq!(std::fs::read_to_string(&saved).unwrap(), "something to keep");
+
     at_hers.presses(F2);
     at_hers.sees("reads along, verified");
     at_hers.sees("reads along, not verified");
@@ -211,4 +251,77 @@ fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
     at_hers.sees("-bob> yes");
     at_hers.leaves();
     at_his.leaves();
+}
+
+#[tokio::test]
+async fn people_verify_one_another_and_their_own_devices() {
+    let url = env::var("MLS_TEST_HOMESERVER").expect("MLS_TEST_HOMESERVER is not set");
+    let http = HttpClient::connect(url).await.unwrap();
+    let (alice, _) = Account::register(&http, "alice").await.unwrap();
+    let (bob, _) = Account::register(&http, "bob").await.unwrap();
+    tokio::task::spawn_blocking(move || verification(&http, &alice, &bob)).await.unwrap();
+}
+
+/// Somebody asks somebody else, and both find that they see the same.
+fn verify(asks: &mut Person, command: &str, is_asked: &mut Person) {
+    asks.types(command);
+    is_asked.sees("wants to verify. /yes or /no");
+    is_asked.types("/yes");
+    let emojis = asks.emojis();
+    assert_eq!(emojis.len(), 7, "{emojis:?}");
+    assert_eq!(is_asked.emojis(), emojis);
+    for person in [asks, is_asked] {
+        person.types("/yes");
+    }
+}
+
+fn verification(http: &HttpClient, alice: &Account, bob: &Account) {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let mut at_hers = Person::logs_in("Alice", folders[0].path(), http, alice);
+    let mut at_his = Person::logs_in("Bob", folders[1].path(), http, bob);
+    at_hers.types(&format!("/new evening {}", bob.user_id));
+    at_his.sees("new  evening");
+    at_his.types("/join");
+    at_hers.sees("has joined");
+    at_hers.types("who is there?");
+    at_his.sees("who is there? [not verified]");
+
+    at_his.types("/yes");
+    at_his.sees("! nothing is being verified");
+    verify(&mut at_his, &format!("/verify {}", alice.user_id), &mut at_hers);
+    at_his.sees(&format!("{} is verified", alice.user_id));
+    at_hers.sees(&format!("{} is verified", bob.user_id));
+    at_hers.presses(F2);
+    at_hers.sees(&format!("{} join verified", bob.user_id));
+    at_his.presses(F2);
+    at_his.sees(&format!("{} join verified", alice.user_id));
+    at_hers.types("it was me");
+    at_his.sees("-alice> it was me");
+    for line in at_his.lines_with("-alice> it was me") {
+        assert!(!line.contains("not verified"), "{line}");
+    }
+
+    // Another device of hers is let in when it is verified, not before.
+    let mut again = Person::enters("Alice, again", folders[2].path(), http, alice);
+    again.sees("this device is not verified");
+    again.sees("MLS? evening");
+    verify(&mut again, "/verify", &mut at_hers);
+    again.sees("this device is verified");
+    let screen = again.text();
+    let device = screen.split_whitespace().nth(1).unwrap();
+    at_hers.watches("her other device", |screen| {
+        let mut lines = screen.lines().filter(|line| line.contains(device));
+        lines.any(|line| line.contains("verified") && !line.contains("not verified"))
+    });
+    at_hers.types("hello, other me");
+    again.sees("-alice> hello, other me");
+    again.sees("MLS  evening");
+    again.types("hello, everybody");
+    at_his.sees("-alice> hello, everybody");
+    for line in at_his.lines_with("hello, everybody") {
+        assert!(!line.contains("not verified"), "{line}");
+    }
+    for person in [at_hers, at_his, again] {
+        person.leaves();
+    }
 }

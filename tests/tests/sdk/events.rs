@@ -94,7 +94,10 @@ async fn a_room_becomes_an_mls_room_and_ready_and_goes_on_to_new_epochs() {
     };
     assert_eq!(at_hers.hears(&alice, "a room that is ready", ready).await, (node, 0));
     say(&room, "hello again").await;
+    // It stays so, and is not said again.
     assert_eq!(at_hers.count(|event| ready(event).is_some()), 1);
+    // So it is for him, who has done nothing for it.
+    assert_eq!(at_his.hears(&bob, "a room that is ready", ready).await.1, 0);
     // She has let in a device that she has not verified.
     let bobs = bob.device_id();
     let unverified = |event: &MlsEvent| match event {
@@ -344,4 +347,201 @@ async fn downgrades_and_backups_are_told_of() {
     let Listener { mut events, .. } = listener;
     drop((room, alice));
     until("the end", async || matches!(events.next().now_or_never(), Some(None))).await;
+}
+
+/// Whether a room is said to be ready, each time it is said.
+fn turns(events: &[MlsEvent], room: &Room) -> Vec<bool> {
+    let turn = |event: &MlsEvent| match event {
+        MlsEvent::ReadyToSend { room_id, .. } if room_id == room.room_id() => Some(true),
+        MlsEvent::NotReady { room_id } if room_id == room.room_id() => Some(false),
+        _ => None,
+    };
+    events.iter().filter_map(turn).collect()
+}
+
+#[tokio::test]
+async fn a_room_is_said_to_be_ready_and_not_ready_in_turns() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let carol = App::register(&http, "carol").await;
+    let mut listener = Listener::of(&alice);
+    let room = alice.mls_room(&[&bob]).await;
+    let says = async |listener: &mut Listener, expected: &[bool]| {
+        let what = format!("{expected:?}");
+        alice.sync_until(&what, async || turns(listener.heard(), &room) == expected).await;
+    };
+    say(&room, "hello").await;
+    says(&mut listener, &[true]).await;
+
+    // Somebody comes, and is let in with the next message.
+    room.invite_user_by_id(carol.id()).await.unwrap();
+    alice.joined_by(&room, &[&carol]).await;
+    says(&mut listener, &[true, false]).await;
+    let event_id = say(&room, "hello Carol").await;
+    says(&mut listener, &[true, false, true]).await;
+    assert_eq!(carol.reads(room.room_id(), &event_id).await, "hello Carol");
+
+    // Somebody else's commit changes nothing about that.
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello Carol");
+    let his = bob.room(room.room_id());
+    update_keys(&bob, &his).await;
+    let node = his.mls_status().await.unwrap().unwrap().node;
+    listener
+        .hears(&alice, "Bob's epoch", |event| match event {
+            MlsEvent::EpochChanged { node: it, .. } if *it == node => Some(()),
+            _ => None,
+        })
+        .await;
+    says(&mut listener, &[true, false, true]).await;
+
+    // Somebody goes, and getting ready is enough.
+    carol.room(room.room_id()).leave().await.unwrap();
+    says(&mut listener, &[true, false, true, false]).await;
+    room.prepare_mls().await.unwrap();
+    says(&mut listener, &[true, false, true, false, true]).await;
+
+    // And where nothing is sent any more, it is not ready.
+    let megolm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
+    room.send_state_event_raw("m.room.encryption", "", megolm).await.unwrap();
+    says(&mut listener, &[true, false, true, false, true, false]).await;
+}
+
+#[tokio::test]
+async fn who_was_removed_is_told_by_whom_when_back_in_the_room() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = say(&room, "hello").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+    let mut listener = Listener::of(&bob);
+
+    room.kick_user(bob.id(), None).await.unwrap();
+    bob.sync_until("the end", async || {
+        bob.room(room.room_id()).state() == matrix_sdk::RoomState::Left
+    })
+    .await;
+    alice
+        .sync_until("Bob's leaving", async || {
+            let member = room.get_member_no_sync(bob.id()).await.unwrap();
+            member.is_none_or(|member| member.membership().as_str() == "leave")
+        })
+        .await;
+    say(&room, "without Bob").await;
+    room.invite_user_by_id(bob.id()).await.unwrap();
+    alice.joined_by(&room, &[&bob]).await;
+    let by = listener
+        .hears(&bob, "his removal", |event| match event {
+            MlsEvent::Removed { by, .. } => Some(by.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(by.user_id, alice.id().as_str());
+    assert_eq!(by.device_id, alice.device_id().as_str());
+
+    // And he is let in again.
+    let event_id = say(&room, "welcome back").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "welcome back");
+    assert!(listener.count(|event| matches!(event, MlsEvent::Joined { .. })) > 0);
+}
+
+#[tokio::test]
+async fn a_device_that_should_not_be_there_is_told_of() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let carol = App::register(&http, "carol").await;
+    let liar = Liar::before(&http.base_url).await;
+    let (account, _) = Account::register(&http, "bob").await.unwrap();
+    let bob = App::first_login(account, builder(&liar.url)).await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = say(&room, "hello").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+    room.invite_user_by_id(carol.id()).await.unwrap();
+    alice.joined_by(&room, &[&carol]).await;
+    bob.sync_once().await;
+
+    // Bob's server says that Carol has left again.
+    let (room_id, gone) = (room.room_id().to_string(), carol.id().to_string());
+    let leaves = move |event: &mut Value| {
+        if event["type"] == "m.room.member" && event["state_key"] == gone.as_str() {
+            event["content"] = json!({ "membership": "leave" });
+        }
+    };
+    let member = carol.id().to_string();
+    liar.lie(move |it: &mut Exchange| {
+        if it.path.ends_with("/state") {
+            it.response.as_array_mut().into_iter().flatten().for_each(&leaves);
+        } else if it.is("GET", "/sync") && it.path.contains("since") {
+            let joined = it.response.pointer_mut(&format!("/rooms/join/{room_id}/timeline/events"));
+            if let Some(events) = joined.and_then(Value::as_array_mut) {
+                let event = json!({
+                    "type": "m.room.member", "state_key": member, "sender": member,
+                    "event_id": "$lie", "origin_server_ts": 1,
+                    "content": { "membership": "leave" },
+                });
+                events.insert(0, event);
+            }
+        }
+    });
+    let mut listener = Listener::of(&bob);
+    say(&room, "hello Carol").await;
+    let (device, added_by) = listener
+        .hears(&bob, "a device too many", |event| match event {
+            MlsEvent::UnexpectedMember { device, added_by, .. } => {
+                Some((device.clone(), added_by.clone()))
+            }
+            _ => None,
+        })
+        .await;
+    let carols = (carol.id().to_string(), carol.device_id().to_string());
+    assert_eq!((device.user_id, device.device_id), carols);
+    assert_eq!(added_by.user_id, alice.id().as_str());
+}
+
+#[tokio::test]
+async fn who_does_not_listen_is_told_how_much_was_missed() {
+    const TOO_MANY: usize = 1500;
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let liar = Liar::before(&http.base_url).await;
+    let (account, _) = Account::register(&http, "bob").await.unwrap();
+    let bob = App::first_login(account, builder(&liar.url)).await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = say(&room, "hello").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+    let mut listener = Listener::of(&bob);
+
+    // A server that makes up more messages than wait for anybody.
+    let event = crate::support::on_server(&alice, room.room_id(), &event_id).await;
+    let room_id = room.room_id().to_string();
+    liar.lie(move |it: &mut Exchange| {
+        if it.is("GET", "/sync") && it.path.contains("since") {
+            let joined = it.response.pointer_mut(&format!("/rooms/join/{room_id}/timeline/events"));
+            if let Some(events) = joined.and_then(Value::as_array_mut) {
+                events.extend((0..TOO_MANY).map(|number| {
+                    let mut event = event.clone();
+                    event["event_id"] = json!(format!("$made-up-{number}"));
+                    event["content"]["ciphertext"] = json!("AAAA");
+                    event
+                }));
+            }
+        }
+    });
+    let last = say(&room, "still there?").await;
+    bob.sync_once().await;
+    assert_eq!(bob.reads(room.room_id(), &last).await, "still there?");
+    // Nothing is lost without being counted.
+    let mut missed = 0;
+    until("all of them, told or missed", async || {
+        let told = listener.count(|event| matches!(event, MlsEvent::Undecryptable { .. }));
+        let counts = listener.heard().iter().map(|event| match event {
+            MlsEvent::Missed(count) => usize::try_from(*count).unwrap(),
+            _ => 0,
+        });
+        missed = counts.sum();
+        told + missed >= TOO_MANY
+    })
+    .await;
+    assert!(missed > 0);
 }

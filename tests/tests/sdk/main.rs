@@ -12,6 +12,7 @@ mod lies;
 mod more;
 mod proxy;
 mod queue;
+mod session;
 mod support;
 mod syncs;
 mod talking;

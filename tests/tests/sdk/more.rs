@@ -1,28 +1,43 @@
 //! Files, devices, notifications, and an application that has no MLS.
 
-use matrix_mls_tests::Account;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use matrix_mls_tests::{Account, HttpClient};
 use matrix_sdk::{
     Client as SdkClient,
     attachment::{AttachmentConfig, AttachmentInfo, BaseImageInfo, Thumbnail},
     config::SyncSettings,
     media::{MediaFormat, MediaRequestParameters},
     ruma::{
+        OwnedEventId,
+        api::client::membership::join_room_by_id,
         events::{
-            AnySyncMessageLikeEvent, AnySyncTimelineEvent,
+            AnySyncMessageLikeEvent, AnySyncTimelineEvent, AnyToDeviceEvent,
+            StaticEventContent as _,
             room::{
                 MediaSource,
                 message::{MessageType, RoomMessageEventContent, TextMessageEventContent},
             },
         },
+        serde::Raw,
         uint,
     },
 };
 use matrix_sdk_common::cross_process_lock::CrossProcessLockConfig;
 use matrix_sdk_crypto_mls::{
     DecryptionError, Notice, Readiness, RoomSettings, dmls::TrustRequirement,
+    types::events::ToDeviceWelcomeEventContent,
 };
-use matrix_sdk_mls::Error;
+use matrix_sdk_mls::{Advice, Error, Room};
+use serde_json::json;
 
+use crate::proxy::{Exchange, Liar};
 use crate::support::{App, body, builder, homeserver, invite, on_disk, on_server, until};
 
 fn text(text: &str) -> RoomMessageEventContent {
@@ -151,6 +166,107 @@ async fn a_notification_is_read_by_another_process_from_its_ids_alone() {
     assert_eq!(bob.reads(room.room_id(), &second).await, "ping");
     let third = bob.room(room.room_id()).send(text("pong")).await.unwrap().response.event_id;
     assert_eq!(alice.reads(room.room_id(), &third).await, "pong");
+}
+
+/// Bob, whose application was suspended before Alice has added it to her room, and a message there.
+async fn suspended(http: &HttpClient, folder: &Path) -> (App, App, Room, OwnedEventId) {
+    let alice = App::register(http, "alice").await;
+    let bob = App::register_on_disk(http, "bob", folder).await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = room.send(text("ping")).await.unwrap().response.event_id;
+    (alice, bob, room, event_id)
+}
+
+/// The same device in another process.
+async fn extension(bob: &App, homeserver: &str, folder: &Path) -> App {
+    let session = bob.client.matrix_auth().session().unwrap();
+    let extension = on_disk(homeserver, folder)
+        .cross_process_store_config(CrossProcessLockConfig::multi_process("extension"));
+    App::reopen(bob.account.clone(), session, extension).await
+}
+
+#[tokio::test]
+async fn a_notification_is_read_with_a_welcome_that_stays_for_the_application() {
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, bob, room, event_id) = suspended(&http, folder.path()).await;
+    let other = extension(&bob, &http.base_url, folder.path()).await;
+    let event = other.client.notification_event(room.room_id(), &event_id).await.unwrap();
+    assert_eq!(body(&event).as_deref(), Some("ping"));
+    // Again, as pushes come.
+    let event = other.client.notification_event(room.room_id(), &event_id).await.unwrap();
+    assert_eq!(body(&event).as_deref(), Some("ping"));
+    drop(other);
+
+    // The application gets every to-device event all the same, and goes on.
+    let welcomes = Arc::new(AtomicUsize::new(0));
+    bob.client.add_event_handler({
+        let welcomes = Arc::clone(&welcomes);
+        move |event: Raw<AnyToDeviceEvent>| async move {
+            let event_type = event.get_field::<String>("type").unwrap().unwrap();
+            if event_type == ToDeviceWelcomeEventContent::TYPE {
+                welcomes.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    bob.sync_once().await;
+    assert_eq!(welcomes.load(Ordering::SeqCst), 1);
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "ping");
+    let answer = bob.room(room.room_id()).send(text("pong")).await.unwrap().response.event_id;
+    assert_eq!(alice.reads(room.room_id(), &answer).await, "pong");
+    // He was in, and did not have to add himself.
+    assert_eq!(room.mls_status().await.unwrap().unwrap().epoch, 1);
+}
+
+#[tokio::test]
+async fn a_notification_may_be_the_first_that_is_heard_of_a_room() {
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register_on_disk(&http, "bob", folder.path()).await;
+    let room = alice.client.create_mls_room(invite(&[&bob])).await.unwrap();
+    // As if another device of his had joined: this one has not synced since.
+    let join = join_room_by_id::v3::Request::new(room.room_id().to_owned());
+    bob.client.send(join).await.unwrap();
+    alice
+        .sync_until("Bob in the room", async || {
+            let member = alice.room(room.room_id()).get_member_no_sync(bob.id()).await.unwrap();
+            member.is_some_and(|member| member.membership().as_str() == "join")
+        })
+        .await;
+    let event_id = room.send(text("ping")).await.unwrap().response.event_id;
+    let other = extension(&bob, &http.base_url, folder.path()).await;
+    assert!(other.client.get_room(room.room_id()).is_none());
+    let event = other.client.notification_event(room.room_id(), &event_id).await.unwrap();
+    assert_eq!(body(&event).as_deref(), Some("ping"));
+    drop(other);
+    bob.sync_once().await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "ping");
+    let answer = bob.room(room.room_id()).send(text("pong")).await.unwrap().response.event_id;
+    assert_eq!(alice.reads(room.room_id(), &answer).await, "pong");
+}
+
+#[tokio::test]
+async fn a_notification_without_its_welcome_is_read_after_the_applications_sync() {
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (_alice, bob, room, event_id) = suspended(&http, folder.path()).await;
+    // So much waits for the application that the Welcome is not among the first of it.
+    let liar = Liar::before(&http.base_url).await;
+    liar.lie(|it: &mut Exchange| {
+        if it.is("GET", "/sync") {
+            it.response["to_device"]["events"] = json!([]);
+        }
+    });
+    let other = extension(&bob, &liar.url, folder.path()).await;
+    let error = other.client.notification_event(room.room_id(), &event_id).await.unwrap_err();
+    let Error::Decryption(reason) = &error else { panic!("{error}") };
+    assert_eq!(Advice::on(reason), Advice::Wait, "{reason}");
+
+    bob.sync_once().await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "ping");
+    let event = other.client.notification_event(room.room_id(), &event_id).await.unwrap();
+    assert_eq!(body(&event).as_deref(), Some("ping"));
 }
 
 #[tokio::test]

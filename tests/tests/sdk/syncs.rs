@@ -1,14 +1,18 @@
 //! However the application syncs, and whatever a sync leaves out.
 
-use std::{ptr, time::Duration};
+use std::{collections::BTreeMap, path::Path, ptr, time::Duration};
 
 use matrix_mls_tests::Account;
 use matrix_sdk::{
     Client as SdkClient,
     config::SyncSettings,
     ruma::{
-        OwnedEventId,
-        api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
+        OneTimeKeyAlgorithm, OwnedEventId,
+        api::client::{
+            filter::FilterDefinition,
+            keys::{claim_keys, upload_keys},
+            sync::sync_events::v3::Filter,
+        },
         events::room::message::RoomMessageEventContent,
         uint,
     },
@@ -18,6 +22,8 @@ use matrix_sdk_ui::{
     sync_service::{State, SyncService},
     timeline::{Timeline, TimelineBuilder},
 };
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use tokio::sync::broadcast::error::TryRecvError;
 
 use crate::support::{App, builder, homeserver, on_disk, until};
 
@@ -125,6 +131,100 @@ async fn commits_that_a_limited_sync_leaves_out_are_found() {
     for (number, event_id) in sent.iter().enumerate() {
         assert_eq!(bob.reads(room.room_id(), event_id).await, format!("message {number}"));
     }
+}
+
+/// Keeps everybody else from writing to the MLS store in this folder, until it is dropped.
+async fn hold_store(folder: &Path) -> impl Sized {
+    let options = SqliteConnectOptions::new().filename(folder.join("matrix-sdk-mls.sqlite3"));
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+    pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_router_is_slower_than_the_syncs() {
+    /// More than the SDK keeps for those who listen.
+    const SYNCS: usize = 40;
+    let http = homeserver().await;
+    let folder = tempfile::tempdir().unwrap();
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register_on_disk(&http, "bob", folder.path()).await;
+    let mut updates = bob.client.subscribe_to_all_room_updates();
+    let room = alice.mls_room(&[&bob]).await;
+    let first = say(&room, "before").await;
+    assert_eq!(bob.reads(room.room_id(), &first).await, "before");
+    let his = bob.room(room.room_id());
+    while updates.try_recv().is_ok() {}
+
+    // The router waits for the store with what this brings.
+    let held = hold_store(folder.path()).await;
+    let machine = alice.client.mls_machine().await.unwrap();
+    machine.update_keys(room.room_id()).await.unwrap();
+    say(&room, "one").await;
+    // The SDK's own, which does not wait for the router.
+    let sdk: &SdkClient = &bob.client;
+    let settings = SyncSettings::default().timeout(Duration::ZERO);
+    sdk.sync_once(settings.clone()).await.unwrap();
+    machine.update_keys(room.room_id()).await.unwrap();
+    let last = say(&room, "two").await;
+    // And another room becomes an MLS room.
+    let other = alice.client.create_room(crate::support::invite(&[&bob])).await.unwrap();
+    alice.joined_by(&other, &[]).await;
+    sdk.sync_once(settings.clone()).await.unwrap();
+    sdk.join_room_by_id(other.room_id()).await.unwrap();
+    sdk.sync_once(settings.clone()).await.unwrap();
+    other.enable_mls().await.unwrap();
+    for _ in 0..SYNCS {
+        sdk.sync_once(settings.clone()).await.unwrap();
+    }
+    // Who listened from the beginning and was as slow has lost the first ones.
+    assert!(matches!(updates.try_recv(), Err(TryRecvError::Lagged(_))));
+    drop(held);
+
+    // No other sync.
+    let node = room.mls_status().await.unwrap().unwrap().node;
+    until("the last epoch", async || {
+        his.mls_status().await.unwrap().is_some_and(|status| status.node == node)
+    })
+    .await;
+    let text = his.event(&last, None).await.unwrap();
+    assert_eq!(crate::support::body(&text).as_deref(), Some("two"));
+    let machine = bob.client.mls_machine().await.unwrap();
+    until("the other room", async || machine.is_mls_room(other.room_id()).await.unwrap()).await;
+    let third = say(&his, "three").await;
+    assert_eq!(alice.reads(room.room_id(), &third).await, "three");
+}
+
+#[tokio::test]
+async fn key_packages_that_were_used_up_are_replaced() {
+    /// More than a fifth of them: they are not replaced one by one.
+    const CLAIMED: u64 = 15;
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let on_server = async || {
+        let request = upload_keys::v3::Request::new();
+        let counts = bob.client.send(request).await.unwrap().one_time_key_counts;
+        let packages = counts.iter().filter(|(name, _)| name.as_ref().contains("key_package"));
+        packages.map(|(_, count)| u64::from(*count)).sum::<u64>()
+    };
+    let mut full = 0;
+    until("all key packages", async || {
+        let before = std::mem::replace(&mut full, on_server().await);
+        full > 1 && full == before
+    })
+    .await;
+    let room = alice.mls_room(&[&bob]).await;
+    let algorithm = OneTimeKeyAlgorithm::from("io.github.matrix-mls.dmls.v1.key_package.1");
+    for _ in 0..CLAIMED {
+        let device = BTreeMap::from([(bob.device_id(), algorithm.clone())]);
+        let claim = BTreeMap::from([(bob.id().to_owned(), device)]);
+        alice.client.send(claim_keys::v3::Request::new(claim)).await.unwrap();
+    }
+    let event_id = say(&room, "hello").await;
+    assert_eq!(on_server().await, full - CLAIMED - 1);
+    // The Welcome says that some were used.
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+    until("more key packages", async || on_server().await == full).await;
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
 //! Sending and reading.
 
 use matrix_mls_tests::Account;
-use matrix_sdk::ruma::events::{
-    InitialStateEvent,
-    room::{
-        encryption::RoomEncryptionEventContent, member::MembershipState,
-        message::RoomMessageEventContent,
+use matrix_sdk::ruma::{
+    TransactionId,
+    events::{
+        InitialStateEvent,
+        room::{
+            encryption::RoomEncryptionEventContent, member::MembershipState,
+            message::RoomMessageEventContent,
+        },
     },
 };
 use matrix_sdk_crypto_mls::{DecryptionError, dmls::ALGORITHM};
 use matrix_sdk_mls::{Error, NewRooms};
+use serde_json::json;
 
 use crate::support::{App, builder, content, homeserver, invite, on_server};
 
@@ -33,6 +37,38 @@ async fn two_applications_talk_in_a_room_that_one_has_made() {
     let sent = answer.send(RoomMessageEventContent::text_plain("hello yourself")).await.unwrap();
     let text = alice.reads(room.room_id(), &sent.response.event_id).await;
     assert_eq!(text, "hello yourself");
+}
+
+#[tokio::test]
+async fn raw_events_are_encrypted_and_a_transaction_is_one_event() {
+    let http = homeserver().await;
+    let alice = App::register(&http, "alice").await;
+    let bob = App::register(&http, "bob").await;
+    let room = alice.mls_room(&[&bob]).await;
+    let transaction = TransactionId::new();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let content = json!({ "answer": 42 });
+        let sent = room.send_raw("org.example.thing", content).with_transaction_id(&transaction);
+        let sent = sent.await.unwrap();
+        assert!(sent.encryption_info.is_some());
+        ids.push(sent.response.event_id);
+    }
+    assert_eq!(ids[0], ids[1]);
+    let event = on_server(&bob, room.room_id(), &ids[0]).await;
+    assert_eq!(event["type"], "m.room.encrypted");
+    assert_eq!(event["content"].get("answer"), None);
+    let his = bob.room(room.room_id());
+    let mut read = None;
+    bob.sync_until("the event", async || {
+        let event = his.event(&ids[0], None).await.unwrap();
+        read = event.encryption_info().is_some().then(|| event.raw().clone());
+        read.is_some()
+    })
+    .await;
+    let read = read.unwrap();
+    assert_eq!(read.get_field::<String>("type").unwrap().as_deref(), Some("org.example.thing"));
+    assert_eq!(content(&read), Some(json!({ "answer": 42 })));
 }
 
 #[tokio::test]

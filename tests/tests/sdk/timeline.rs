@@ -2,12 +2,16 @@
 
 use matrix_sdk::{
     deserialized_responses::{VerificationLevel, VerificationState},
+    room::reply::{EnforceThread, Reply},
     ruma::{
         EventId, OwnedEventId,
         events::{
             reaction::ReactionEventContent,
             relation::{Annotation, Thread},
-            room::message::{Relation, ReplacementMetadata, RoomMessageEventContent},
+            room::message::{
+                AddMentions, Relation, ReplacementMetadata, RoomMessageEventContent,
+                RoomMessageEventContentWithoutRelation,
+            },
         },
     },
 };
@@ -118,11 +122,27 @@ async fn edits_reactions_replies_and_threads_are_shown_as_in_other_rooms() {
     let item = shows(&bob, &his, &threaded, says("in the thread")).await;
     assert_eq!(item.content().thread_root(), Some(root.clone()));
 
+    // A reply, made as applications make one.
+    let hers = timeline(&alice, &room).await;
+    shows(&alice, &hers, &root, says("hello")).await;
+    let answer = RoomMessageEventContentWithoutRelation::text_plain("indeed");
+    let to = Reply {
+        event_id: root.clone(),
+        enforce_thread: EnforceThread::Unthreaded,
+        add_mentions: AddMentions::Yes,
+    };
+    let answer = room.make_reply_event(answer, to).await.unwrap();
+    let reply = room.send(answer).await.unwrap().response.event_id;
+    let item = shows(&bob, &his, &reply, says("indeed")).await;
+    assert_eq!(item.content().in_reply_to().unwrap().event_id, root);
+
     // The server sees which event each is about, and nothing else of it.
-    for event in [&edit, &reaction, &threaded] {
+    for event in [&edit, &reaction, &threaded, &reply] {
+        let relation = if event == &reply { "/m.in_reply_to/event_id" } else { "/event_id" };
         let event = crate::support::on_server(&bob, room.room_id(), event).await;
         assert_eq!(event["type"], "m.room.encrypted");
-        assert_eq!(event["content"]["m.relates_to"]["event_id"], root.as_str());
+        let relates_to = &event["content"]["m.relates_to"];
+        assert_eq!(relates_to.pointer(relation).unwrap(), root.as_str());
         assert_eq!(event["content"].get("body"), None);
     }
 

@@ -65,6 +65,50 @@ impl MlsMachine {
         again!(self.prepare_once(room_id, false))
     }
 
+    /// How the room stands, by what is known: as [`MlsMachine::prepare_room`], but nothing is done
+    /// about it. A room that is not ready may become so by preparing it alone, without a commit.
+    ///
+    /// # Errors
+    ///
+    /// [`MlsError::NotMls`], [`MlsError::Downgraded`], or when a store fails.
+    #[instrument(skip_all, fields(%room_id))]
+    pub async fn readiness(&self, room_id: &RoomId) -> Result<Readiness, MlsError> {
+        let guard = self.lock_room(room_id).await?;
+        let room = guard.as_ref().filter(|room| room.view.mls_since.is_some());
+        let room = room.ok_or_else(|| MlsError::NotMls(room_id.to_owned()))?;
+        if room.view.downgraded {
+            return Err(MlsError::Downgraded(room_id.to_owned()));
+        }
+        if let Some(Settled { node, without_mls, .. }) = self.settled(room) {
+            return Ok(Readiness::Ready { node: *node, without_mls: without_mls.clone() });
+        }
+        if self.commit_request(room_id, None).await?.is_some() {
+            return Ok(Readiness::NeedsRequests);
+        }
+        let Some(node) = room.group.sending_tip() else {
+            return Ok(if self.may_found(room).await? {
+                Readiness::NeedsRequests
+            } else {
+                Readiness::WaitingForWelcome
+            });
+        };
+        if room.group.chosen_tip() != Some(node) {
+            return Ok(Readiness::WaitingForWelcome);
+        }
+        let difference = self.difference(room, Some(node), room.trust(&node)).await?;
+        Ok(if difference.is_none() {
+            Readiness::Ready { node, without_mls: difference.without_mls }
+        } else {
+            Readiness::NeedsRequests
+        })
+    }
+
+    /// A number that has risen if a device, an identity or a device list has changed, as far as this
+    /// machine has heard: then [`MlsMachine::readiness`] may be another one, in any room.
+    pub fn device_changes(&self) -> u64 {
+        self.inner.devices.changes()
+    }
+
     /// Makes a commit that renews our own keys in the group (and brings the group up to date), which
     /// locks out whoever had a copy of them. Send the outgoing requests afterwards.
     ///

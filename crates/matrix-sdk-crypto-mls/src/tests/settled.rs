@@ -30,12 +30,19 @@ async fn three() -> (SimServer, SimDevice, SimDevice, SimDevice) {
 }
 
 async fn assert_settled(device: &SimDevice) {
-    assert!(matches!(device.readiness().await, Readiness::Ready { .. }));
+    let ready = device.readiness().await;
+    assert!(matches!(ready, Readiness::Ready { .. }));
     assert!(device.mls().is_settled(device.room()).await);
+    assert_eq!(device.mls().readiness(device.room()).await.unwrap(), ready);
 }
 
-/// Asserts that the device sends nothing before something was done.
+/// Asserts that the device sends nothing before something was done, and that looking does nothing.
 async fn assert_not_ready(device: &SimDevice) {
+    let requests = async || device.mls().outgoing_requests().await.unwrap().len();
+    let before = requests().await;
+    let readiness = device.mls().readiness(device.room()).await;
+    assert_eq!(readiness.unwrap(), Readiness::NeedsRequests);
+    assert_eq!(requests().await, before);
     let sent = device.encrypts_and_sends(&json!({ "body": "too early" })).await;
     assert!(
         matches!(sent, Err(SimError::Machine(MlsError::NotReady(Readiness::NeedsRequests)))),
@@ -257,4 +264,34 @@ async fn cross_signing_that_comes_and_goes_is_noticed() {
     assert_not_ready(&alice).await;
     alice.says("and now you are not").await;
     assert!(!alice.sees(&bob).await);
+}
+
+#[tokio::test]
+async fn who_only_looks_is_told_what_is_missing() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    let looks = async |device: &SimDevice| device.mls().readiness(device.room()).await;
+    // She would found the group, and does not by looking.
+    assert_eq!(looks(&alice).await.unwrap(), Readiness::NeedsRequests);
+    assert_eq!(alice.mls().group_status(alice.room()).await.unwrap().map(|it| it.epoch), None);
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    alice.invites(&bob);
+    let bob = bob.joins(&alice).await;
+    assert_eq!(looks(&bob).await.unwrap(), Readiness::WaitingForWelcome);
+    alice.syncs().await;
+    alice.says("hello").await;
+    settle(&[&alice, &bob]).await;
+    let ready = looks(&alice).await.unwrap();
+    assert!(matches!(ready, Readiness::Ready { .. }), "{ready:?}");
+    // Without anybody having prepared it, too.
+    assert_eq!(looks(&bob).await.unwrap(), ready);
+    alice.says("and more").await;
+    assert_eq!(looks(&alice).await.unwrap(), ready);
+
+    let elsewhere = ruma::room_id!("!elsewhere:example.org");
+    let unknown = alice.mls().readiness(elsewhere).await;
+    assert!(matches!(unknown, Err(MlsError::NotMls(_))), "{unknown:?}");
+    alice.sets_state("m.room.encryption", json!({ "algorithm": "m.megolm.v1.aes-sha2" }));
+    alice.syncs().await;
+    assert!(matches!(looks(&alice).await, Err(MlsError::Downgraded(_))));
 }

@@ -8,12 +8,11 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use matrix_sdk::RoomMemberships;
 use matrix_sdk_crypto_mls::{
-    DecryptionError, MlsMachine, Notice, Readiness,
+    DecryptionError, MlsMachine, Notice,
     dmls::{Device, NodeId},
 };
-use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, UserId};
 use tokio::sync::{Mutex, broadcast};
 use tracing::warn;
 
@@ -35,8 +34,6 @@ const DEVICE_LIST: Duration = Duration::from_secs(10);
 pub(super) struct Told {
     /// Held while epochs are compared, so that they are told in their order.
     epochs: Mutex<BTreeMap<OwnedRoomId, NodeId>>,
-    ready: std::sync::Mutex<BTreeMap<OwnedRoomId, NodeId>>,
-    without_mls: std::sync::Mutex<BTreeSet<(OwnedRoomId, OwnedUserId)>>,
     unreadable: std::sync::Mutex<Unreadable>,
     /// Devices that have come into groups, and are yet to be looked at.
     newcomers: std::sync::Mutex<Vec<(OwnedRoomId, Device)>>,
@@ -54,7 +51,7 @@ pub(super) async fn watch_backup(engine: Weak<Engine>) {
         let Some(engine) = engine.upgrade() else { return };
         // Of those that were missed only the last one matters.
         if let Ok(state) = state {
-            engine.tell(MlsEvent::BackupState(state));
+            engine.events.tell(MlsEvent::BackupState(state));
         }
     }
 }
@@ -62,11 +59,6 @@ pub(super) async fn watch_backup(engine: Weak<Engine>) {
 impl Engine {
     pub(crate) fn subscribe_to_events(&self) -> broadcast::Receiver<MlsEvent> {
         self.events.subscribe()
-    }
-
-    fn tell(&self, event: MlsEvent) {
-        // Nobody need listen.
-        self.events.send(event).ok();
     }
 
     /// Tells what the machine reports, as far as it says so itself. What follows from it is for
@@ -104,7 +96,7 @@ impl Engine {
             }
             _ => return,
         };
-        self.tell(event);
+        self.events.tell(event);
     }
 
     /// Tells of rooms that are in another epoch than before.
@@ -141,7 +133,7 @@ impl Engine {
                 Some((author, added, removed)) => (Some(author), added, removed),
                 None => (None, Vec::new(), Vec::new()),
             };
-            self.tell(MlsEvent::EpochChanged {
+            self.events.tell(MlsEvent::EpochChanged {
                 room_id: room_id.clone(),
                 node: status.node,
                 epoch: status.epoch,
@@ -153,40 +145,10 @@ impl Engine {
         }
     }
 
-    /// A room can be sent to.
-    pub(super) async fn tell_of_readiness(
-        &self,
-        machine: &MlsMachine,
-        room_id: &RoomId,
-        readiness: &Readiness,
-    ) -> Result<(), Error> {
-        let Readiness::Ready { node, without_mls } = readiness else { return Ok(()) };
-        if lock(&self.told.ready).insert(room_id.to_owned(), *node) == Some(*node) {
-            return Ok(());
-        }
-        self.tell(MlsEvent::ReadyToSend {
-            room_id: room_id.to_owned(),
-            node: *node,
-            without_mls: without_mls.clone(),
-        });
-        let Some(room) = self.sdk.get_room(room_id) else { return Ok(()) };
-        let Some(status) = machine.group_status(room_id).await? else { return Ok(()) };
-        for member in room.members_no_sync(RoomMemberships::JOIN).await? {
-            let user_id = member.user_id().to_owned();
-            let name = (room_id.to_owned(), user_id.clone());
-            if status.roster.has_user(user_id.as_str()) {
-                lock(&self.told.without_mls).remove(&name);
-            } else if lock(&self.told.without_mls).insert(name) {
-                self.tell(MlsEvent::MemberWithoutMls { room_id: room_id.to_owned(), user_id });
-            }
-        }
-        Ok(())
-    }
-
     /// Looks at the devices that have come into groups, once their users' device lists are there.
     pub(super) async fn look_at_newcomers(&self) -> Result<(), Error> {
         let newcomers = mem::take(&mut *lock(&self.told.newcomers));
-        if newcomers.is_empty() || self.events.receiver_count() == 0 {
+        if newcomers.is_empty() || !self.events.is_heard() {
             return Ok(());
         }
         self.query_keys().await?;
@@ -210,7 +172,7 @@ impl Engine {
                 is_cross_signed: known.is_some_and(|known| known.is_cross_signed_by_owner()),
                 is_verified: false,
             };
-            self.tell(MlsEvent::UnverifiedDevice { room_id, device });
+            self.events.tell(MlsEvent::UnverifiedDevice { room_id, device });
         }
         Ok(())
     }
@@ -222,7 +184,7 @@ impl Engine {
         event_id: &EventId,
         reason: &Arc<DecryptionError>,
     ) {
-        if self.events.receiver_count() == 0 {
+        if !self.events.is_heard() {
             return;
         }
         {
@@ -236,7 +198,7 @@ impl Engine {
                 return;
             }
         }
-        self.tell(MlsEvent::Undecryptable {
+        self.events.tell(MlsEvent::Undecryptable {
             room_id: room_id.to_owned(),
             event_id: event_id.to_owned(),
             reason: Arc::clone(reason),
@@ -247,7 +209,7 @@ impl Engine {
     /// Whether somebody wants to know which messages cannot be read, and nobody tries to read them
     /// for a timeline.
     pub(super) fn wants_undecryptable(&self) -> bool {
-        self.events.receiver_count() > 0 && !self.sdk.event_cache().has_subscribed()
+        self.events.is_heard() && !self.sdk.event_cache().has_subscribed()
     }
 }
 

@@ -3,15 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_sdk::config::RequestConfig;
 use matrix_sdk_crypto_mls::EncryptionSyncChanges;
-use ruma::{
-    api::client::{
-        filter::{EventFormat, Filter, FilterDefinition, RoomFilter},
-        sync::sync_events,
-    },
-    presence::PresenceState,
-};
 
 use super::{Engine, lock};
 use crate::error::Error;
@@ -42,8 +34,7 @@ impl Engine {
         if !lock(&self.keys).is_due() {
             return Ok(());
         }
-        let response = self.sdk.send(request()).with_request_config(RequestConfig::short_retry());
-        let response = response.await?;
+        let response = self.peek().await?;
         let machine = self.machine().await?;
         let changes = EncryptionSyncChanges {
             // They come with the application's own sync.
@@ -56,21 +47,4 @@ impl Engine {
         lock(&self.keys).asked = Some(Instant::now());
         Ok(())
     }
-}
-
-/// A sync that brings nothing else. It names no token, so it confirms no to-device events; they stay
-/// for the application's syncs.
-fn request() -> sync_events::v3::Request {
-    let mut rooms = RoomFilter::default();
-    rooms.rooms = Some(Vec::new());
-    let mut filter = FilterDefinition::default();
-    filter.room = rooms;
-    filter.account_data = Filter::ignore_all();
-    filter.presence = Filter::ignore_all();
-    filter.event_format = EventFormat::Client;
-    let mut request = sync_events::v3::Request::new();
-    request.filter = Some(sync_events::v3::Filter::FilterDefinition(filter));
-    request.set_presence = PresenceState::Offline;
-    request.timeout = Some(Duration::ZERO);
-    request
 }

@@ -21,14 +21,12 @@ impl Engine {
         if room.state() != RoomState::Joined {
             return Ok(false);
         }
-        let algorithm = room.encryption_settings().and_then(|settings| settings.algorithm);
-        let mut named = algorithm.is_some_and(|algorithm| algorithm.as_ref() == ALGORITHM);
+        let mut named = state_names_mls(&room);
         // The SDK believes for ever what the state said when it asked; what comes after that, comes
         // with a sync, and so to the router.
         if !named && room.encryption_state().is_unknown() {
             room.request_encryption_state().await?;
-            let algorithm = room.encryption_settings().and_then(|settings| settings.algorithm);
-            named = algorithm.is_some_and(|algorithm| algorithm.as_ref() == ALGORITHM);
+            named = state_names_mls(&room);
         }
         if !named {
             named = !lock(&self.latches).contains_key(room_id)
@@ -93,6 +91,12 @@ impl Engine {
         let response = self.sdk.send(request).await?;
         Ok(names_mls(&response.event_or_content))
     }
+}
+
+/// Whether the room's encryption is MLS, by the state that the SDK has.
+pub(super) fn state_names_mls(room: &matrix_sdk::Room) -> bool {
+    let algorithm = room.encryption_settings().and_then(|settings| settings.algorithm);
+    algorithm.is_some_and(|algorithm| algorithm.as_ref() == ALGORITHM)
 }
 
 fn names_mls(content: &RawValue) -> bool {

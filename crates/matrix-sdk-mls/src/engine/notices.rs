@@ -34,7 +34,7 @@ impl Engine {
                 }
                 _ => {}
             }
-            self.publish(notice.clone());
+            self.notices.tell(notice.clone());
         }
         self.tell_of_epochs(machine, &notices).await;
         self.note_progress();

@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use super::{Engine, lock};
+use super::Engine;
 
 /// The engine, for clients and rooms. When it is dropped the tasks end where they are, and with them
 /// what they hold: nothing is lost that the machine wants sent, it is sent after the next start.
@@ -20,6 +20,6 @@ impl Deref for Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        lock(&self.engine.tasks).drain(..).for_each(|task| task.abort());
+        self.engine.end_tasks();
     }
 }

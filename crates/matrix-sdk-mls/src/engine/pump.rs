@@ -74,6 +74,7 @@ impl Engine {
         Box::pin(self.refresh_key_counts()).await?;
         Box::pin(self.pump()).await?;
         self.look_at_newcomers().await?;
+        Box::pin(self.look_at_readiness(&machine)).await?;
         Ok(machine.next_deadline().map_or(REST, until).min(REST))
     }
 

@@ -36,7 +36,7 @@ impl Engine {
             let machine = self.machine().await?;
             match Box::pin(machine.prepare_room(room_id)).await? {
                 ready @ Readiness::Ready { .. } => {
-                    Box::pin(self.tell_of_readiness(&machine, room_id, &ready)).await?;
+                    Box::pin(self.tell_of_readiness(&machine, room_id, ready.clone())).await?;
                     return Ok(ready);
                 }
                 Readiness::NeedsRequests if rounds < ROUNDS => rounds += 1,

@@ -20,7 +20,9 @@ use tokio::sync::{
 use tracing::{error, warn};
 
 use super::{
-    Engine, lock,
+    Engine,
+    latch::state_names_mls,
+    lock,
     state::{is_about_members, turns_mls_on},
 };
 use crate::error::Error;
@@ -160,6 +162,7 @@ impl Engine {
             return Ok(());
         }
         take(machine, room_id, &update.state, &timeline).await?;
+        self.note_change(room_id);
         self.look_at_latch(room_id).await?;
         self.tell_of(room_id, &timeline).await;
         let (State::Before(state) | State::After(state)) = &update.state;
@@ -184,6 +187,7 @@ impl Engine {
         if self.concerns(room_id, &update.state, &timeline).await? {
             take(machine, room_id, &update.state, &timeline).await?;
             lock(&self.completeness).forget(room_id);
+            self.note_change(room_id);
         }
         Ok(())
     }
@@ -204,9 +208,15 @@ impl Engine {
     /// Something was missed, and nobody knows in which rooms.
     fn note_gap_everywhere(&self) {
         let mut completeness = lock(&self.completeness);
-        for (room_id, latched) in lock(&self.latches).iter_mut() {
+        for (room_id, latched) in lock(&self.latches).iter() {
             if *latched {
                 completeness.want(room_id);
+            }
+        }
+        // One may have become an MLS room by what was missed, which the SDK has taken in.
+        for room in self.sdk.joined_rooms() {
+            if state_names_mls(&room) {
+                completeness.want(room.room_id());
             }
         }
     }

@@ -38,7 +38,7 @@ enum Progress {
 }
 
 impl Completeness {
-    fn is_complete(&self, room_id: &RoomId) -> bool {
+    pub(super) fn is_complete(&self, room_id: &RoomId) -> bool {
         self.rooms.get(room_id) == Some(&Progress::Complete)
     }
 
@@ -93,6 +93,7 @@ impl Engine {
         let result = Box::pin(self.ask_for_state(room_id)).await;
         let to = if result.is_ok() { Progress::Complete } else { Progress::Wanted };
         lock(&self.completeness).end(room_id, attempt, to);
+        self.note_change(room_id);
         self.note_progress();
         result
     }

@@ -15,7 +15,7 @@ use ruma::{
 use tracing::debug;
 
 use super::Room;
-use crate::{bridge, encryption_info, error::Error};
+use crate::{bridge, error::Error};
 
 impl Room {
     /// As the SDK's, with the messages of an MLS room decrypted, and without putting those into the
@@ -90,9 +90,7 @@ impl Room {
         &self,
         event: &Raw<AnySyncTimelineEvent>,
     ) -> Result<DecryptedRoomEvent, Error> {
-        let machine = self.engine.machine().await?;
-        let decrypted = Box::pin(machine.decrypt_room_event(event, self.sdk.room_id())).await?;
-        encryption_info::event(machine.olm_machine(), decrypted).await
+        self.engine.decrypt(self.sdk.room_id(), event).await
     }
 
     /// An event that has come from the server, decrypted if it is a message.

@@ -1,5 +1,9 @@
-use matrix_sdk::ruma::{event_id, owned_room_id};
-use ratatui::{Terminal, backend::TestBackend};
+use matrix_sdk::ruma::{EventId, event_id, owned_room_id};
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    crossterm::event::{Event, KeyCode},
+};
 
 use super::*;
 use crate::state::{MemberRow, Panels, RoomRow, Update};
@@ -35,7 +39,8 @@ fn state(rows: Vec<Row>) -> State {
         (owned_room_id!("!d:x"), "bare", Mark::Unencrypted),
         (owned_room_id!("!e:x"), "party", Mark::Invited),
     ];
-    let rooms = rooms.map(|(id, name, mark)| RoomRow { id, name: name.to_owned(), mark });
+    let rooms =
+        rooms.map(|(id, name, mark)| RoomRow { id, name: name.to_owned(), mark, unread: 3 });
     state.take(Update::Rooms(rooms.into()));
     state.take(Update::Opened(id.clone()));
     state.take(Update::Timeline(id, rows));
@@ -58,7 +63,7 @@ fn rooms_messages_and_what_is_to_be_said_of_senders_are_shown() {
         "@alice:x PHONE  verified  online",
         "MLS  evening",
         "MLS? outside",
-        "E2EE old",
+        "E2EE old (3)",
         "open bare",
         "new  party",
         "20:15 <bob> hello [not verified]",
@@ -88,6 +93,39 @@ fn the_newest_messages_are_shown_until_it_is_scrolled() {
 }
 
 #[test]
+fn what_is_read_stays_where_it_is_while_others_come() {
+    let numbered = |number: usize| Row {
+        event_id: Some(EventId::parse(format!("${number}")).unwrap()),
+        ..row(&format!("message {number}"))
+    };
+    let mut state = state((0..50).map(numbered).collect());
+    state.scroll = 20;
+    let before = screen(&mut state, 80, 16);
+    assert!(before.contains("message 29") && !before.contains("message 30"), "{before}");
+    // Older ones, and newer ones.
+    let rows = (100..130).chain(0..55).map(numbered).collect();
+    state.take(Update::Timeline(owned_room_id!("!a:x"), rows));
+    assert_eq!(screen(&mut state, 80, 16), before);
+    // At the end it follows.
+    state.event(&Event::Key(KeyCode::Esc.into()));
+    let rows = (0..60).map(numbered).collect();
+    state.take(Update::Timeline(owned_room_id!("!a:x"), rows));
+    assert!(screen(&mut state, 80, 16).contains("message 59"));
+
+    // What is chosen is seen.
+    for number in (30..60).rev() {
+        state.event(&Event::Key(KeyCode::Up.into()));
+        let shown = screen(&mut state, 80, 16);
+        assert!(shown.contains(&format!("message {number} ")), "{number}\n{shown}");
+    }
+    for number in 31..60 {
+        state.event(&Event::Key(KeyCode::Down.into()));
+        let shown = screen(&mut state, 80, 16);
+        assert!(shown.contains(&format!("message {number} ")), "{number}\n{shown}");
+    }
+}
+
+#[test]
 fn panels_show_members_and_epochs() {
     let mut state = state(Vec::new());
     let member =
@@ -107,18 +145,26 @@ fn panels_show_members_and_epochs() {
     state.say("something happened");
     state.side = Side::Log;
     assert!(screen(&mut state, 100, 16).contains("something happened"));
+    // A question is before everything else, until it is answered.
+    state.take(Update::Verification(vec!["the same? /yes or /no".to_owned()]));
+    for side in [Side::Nothing, Side::Log] {
+        state.side = side;
+        assert!(screen(&mut state, 100, 16).contains("the same? /yes or /no"));
+    }
+    state.take(Update::Verification(Vec::new()));
+    assert!(screen(&mut state, 100, 16).contains("something happened"));
 }
 
 #[test]
 fn any_size_will_do_and_nothing_disturbs_the_terminal() {
     let mut state = state(vec![row("\u{1b}[2Jgone\u{202e}!\u{7}"), row(&"long ".repeat(100))]);
-    state.input.set(&"typed ".repeat(100));
+    state.input.set(&"typed\n".repeat(100));
     for (width, height) in [(1, 1), (10, 3), (40, 10), (200, 60)] {
         screen(&mut state, width, height);
     }
     let shown = screen(&mut state, 80, 30);
     assert!(shown.contains("<bob> [2Jgone!"), "{shown}");
-    assert!(shown.contains("typed  │"), "the end of what is typed\n{shown}");
+    assert!(shown.contains("typed⏎ │"), "the end of what is typed\n{shown}");
 }
 
 #[test]
