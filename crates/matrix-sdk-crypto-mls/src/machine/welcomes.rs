@@ -103,6 +103,12 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
+        if let Some(other) = &room.view.foundings.other
+            && graph.get(&node).is_none_or(|r| r.extension.instance == other.content.instance)
+        {
+            // Of use if this device follows the room there.
+            return Ok(Verdict::Hold);
+        }
         let is_in = room.view.is_joined(commit.sender.as_str()) || is_beside_ours(room, &node);
         if !is_in && !self.is_own_copy(&commit) {
             return Ok(Verdict::Hold);
