@@ -32,7 +32,12 @@ pub use self::{
     rule::{Candidate, ChoiceStep, Rule},
     summary::Summary,
 };
-use crate::{credential::Device, ids::NodeId, record::CommitRecord, roster::Roster};
+use crate::{
+    credential::Device,
+    ids::{InstanceId, NodeId},
+    record::CommitRecord,
+    roster::Roster,
+};
 
 /// What a device knows of a node. Both count alike for the choice (protocol §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +75,7 @@ pub struct Graph {
     tips: BTreeSet<NodeId>,
     root: Option<NodeId>,
     anchor: Option<NodeId>,
+    instance: Option<InstanceId>,
     voters: Voters,
     rosters: RosterCache,
     /// Of what was forgotten.
@@ -95,6 +101,11 @@ impl Node {
     /// Whether the roster is known here without looking further up.
     fn has_own_roster(&self) -> bool {
         self.given_roster.is_some() || self.is_founding()
+    }
+
+    /// Which founding of the room's group the node belongs to, as far as its commit is known.
+    fn instance(&self) -> Option<InstanceId> {
+        self.commit.as_ref().map(|commit| commit.record.extension.instance)
     }
 
     fn is_founding(&self) -> bool {
@@ -204,6 +215,12 @@ impl Graph {
     /// another one was named before.
     pub fn set_anchor(&mut self, anchor: Option<NodeId>) -> bool {
         std::mem::replace(&mut self.anchor, anchor) != anchor
+    }
+
+    /// Names the instance of the room's group: where nothing else says where the choice starts, it does
+    /// not start in another founding (protocol §6). Gives whether another one was named before.
+    pub fn set_instance(&mut self, instance: Option<InstanceId>) -> bool {
+        std::mem::replace(&mut self.instance, instance) != instance
     }
 
     /// The anchor that was named last, known or not.

@@ -53,7 +53,7 @@ use crate::{
     epoch_key::{DecryptedMessage, EpochKey, MessageSender},
     extension::{GroupExtension, HistoryPolicy},
     graph::{Graph, NodeStatus},
-    ids::NodeId,
+    ids::{InstanceId, NodeId},
     record::{CommitRecord, ParentView, check_founding, check_well_formed},
     roster::Roster,
     schedule::Vault,
@@ -137,6 +137,26 @@ impl Group {
         if self.graph.set_root(root) | self.graph.set_anchor(anchor) {
             self.choice = Choice::default();
         }
+    }
+
+    /// Tells the graph which instance the room names (protocol §6).
+    pub fn set_instance(&mut self, instance: Option<InstanceId>) {
+        if self.graph.set_instance(instance) {
+            self.choice = Choice::default();
+        }
+    }
+
+    /// Gives up every other founding of the group: what is held to go on from its epochs is erased, and
+    /// so are commits of ours that are not accepted. Records and epoch keys stay, so what was said there
+    /// stays readable.
+    pub fn leave_all_but(&self, instance: &InstanceId) -> GroupChanges {
+        let is_other =
+            |node: &NodeId| self.graph.get(node).is_none_or(|r| r.extension.instance != *instance);
+        let mut changes = GroupChanges::default();
+        changes.states.extend(self.states.keys().filter(|n| is_other(n)).map(|n| (*n, None)));
+        changes.vaults.extend(self.vaults.keys().filter(|n| is_other(n)).map(|n| (*n, None)));
+        changes.pending.extend(self.pending.keys().map(|node| (*node, None)));
+        changes
     }
 
     /// A node's state, while it is held.

@@ -58,6 +58,14 @@ pub enum MlsError {
     /// that branch can let this device in again.
     #[error("left behind on a branch where members would have to be removed first")]
     LeftBehind,
+    /// The room's group cannot be founded anew by this device: it is in the group, or has not tried to
+    /// get in yet, or its user may not name the group.
+    #[error("this device cannot found the room's group anew")]
+    CannotFoundAnew,
+    /// The group that the application wants to follow must not be followed, or is not the one that the
+    /// room names.
+    #[error("that group cannot be followed: {0:?}")]
+    CannotFollow(Option<crate::Obstacle>),
     /// The room is too large for its commits or Welcomes to fit into events.
     #[error("the room is too large: {bytes} bytes do not fit into an event")]
     RoomTooLarge {

@@ -27,9 +27,9 @@ pub use crate::{
     error::{DecryptionError, MlsError},
     machine::{
         DecryptedRoomEvent, EncryptionSyncChanges, GroupStatus, MlsEncryptionInfo, MlsMachine,
-        MlsMachineBuilder, RawEncryptionResult, Readiness, RoomSettings,
+        MlsMachineBuilder, RawEncryptionResult, Readiness, ReplacedGroup, RoomSettings,
     },
-    notice::Notice,
+    notice::{Notice, Obstacle},
     trust::Verdict,
     types::requests::{AnyIncomingResponse, AnyOutgoingRequest, OutgoingRequest, RequestFailure},
 };

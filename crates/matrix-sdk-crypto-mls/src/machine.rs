@@ -3,6 +3,7 @@
 mod account;
 mod again;
 mod anchor;
+mod anew;
 mod ask;
 mod backfill;
 mod behind;
@@ -13,6 +14,7 @@ mod devices;
 mod encrypt;
 mod external;
 mod files;
+mod follow;
 mod gaps;
 mod generations;
 mod graphs;
@@ -62,6 +64,7 @@ use self::{
 pub use self::{
     decrypt::{DecryptedRoomEvent, MlsEncryptionInfo},
     encrypt::RawEncryptionResult,
+    follow::ReplacedGroup,
     prepare::Readiness,
     sync::EncryptionSyncChanges,
 };
@@ -306,12 +309,13 @@ impl MlsMachine {
         self.with_room(room_id, |room| {
             let node = room.sends_in()?;
             let record = room.group.graph().get(&node)?;
+            let tips = room.group.graph().tips();
             Some(GroupStatus {
                 node,
                 epoch: record.epoch,
                 roster: room.group.roster(&node)?,
                 extension: record.extension.clone(),
-                tips: room.group.graph().tips().collect(),
+                tips: tips.filter(|tip| room.are_together(tip, &node)).collect(),
                 retained: room.group.entered().count(),
                 is_chosen: room.group.chosen_tip() == Some(node),
             })

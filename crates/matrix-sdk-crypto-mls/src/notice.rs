@@ -2,6 +2,7 @@
 
 use matrix_dmls::{Device, NodeId};
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId};
+use serde::{Deserialize, Serialize};
 
 /// Something happened that the application may want to show. See
 /// [`crate::MlsMachine::take_notices`].
@@ -170,6 +171,18 @@ pub enum Notice {
         /// Who made it.
         by: Device,
     },
+    /// The room names another group than the one that this device is in. Either it has left that for
+    /// the new one, or it stays: then [`crate::MlsMachine::follow_group`] may take it there.
+    GroupReplaced {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch of the new group's founding commit.
+        founding: NodeId,
+        /// Who has named it.
+        by: OwnedUserId,
+        /// Why this device stays; none if it has left.
+        obstacle: Option<Obstacle>,
+    },
     /// A member's device has no usable key package, so it cannot be added.
     DeviceWithoutMls {
         /// The room.
@@ -188,4 +201,33 @@ pub enum Notice {
         /// The event that did it.
         event_id: Option<OwnedEventId>,
     },
+}
+
+/// Why a device does not follow the room to a group that was founded anew (protocol §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// Its founding commit is not known yet.
+    Unknown,
+    /// What is named is no founding commit, or not of the instance that is named with it.
+    NotAFounding,
+    /// It lets in devices that the old group keeps out, or keeps keys for longer.
+    WeakerRules,
+    /// The old group would not let in the device that has founded it, or that device's user has not
+    /// joined.
+    UntrustedFounder,
+    /// Who has named it is not who has founded it.
+    NamedByAnother,
+    /// This device was in it, and has left it.
+    WasLeft,
+    /// In the group that this device is in there are others who have joined, and they may still be
+    /// there.
+    OthersAreThere,
+}
+
+impl Obstacle {
+    /// Whether the device follows all the same if the application agrees.
+    pub const fn can_be_agreed_to(self) -> bool {
+        matches!(self, Self::NamedByAnother | Self::WasLeft | Self::OthersAreThere)
+    }
 }

@@ -1,5 +1,6 @@
 //! What the machine knows of a room, beside its group.
 
+mod foundings;
 mod gaps;
 mod keys;
 mod left_behind;
@@ -15,6 +16,7 @@ use ruma::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    foundings::{Anew, Foundings, OtherGroup},
     gaps::{Gap, Gaps, GraphRequest, Walk},
     keys::{KeyRequest, KeyRequests, SpareKey, WantedKey},
     left_behind::{Behind, HeldJoinRequest},
@@ -99,6 +101,9 @@ pub struct RoomView {
     /// others are younger.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub anchors: Vec<(NodeId, u64)>,
+    /// What is remembered of the group being founded anew.
+    #[serde(default, skip_serializing_if = "Foundings::is_empty")]
+    pub foundings: Foundings,
 }
 
 /// A commit whose event has come, and which is in a file that has not.

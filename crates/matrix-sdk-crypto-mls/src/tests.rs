@@ -1,6 +1,7 @@
 //! Scenarios: devices in a simulated room, and sentences about what they do.
 
 mod anchor;
+mod anew;
 mod asked;
 mod attacks;
 mod branches;

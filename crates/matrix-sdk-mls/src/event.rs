@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use matrix_sdk::encryption::backups::BackupState;
 use matrix_sdk_crypto_mls::{
-    DecryptionError,
+    DecryptionError, Obstacle,
     dmls::{Device, NodeId},
 };
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId};
@@ -50,6 +50,18 @@ pub enum MlsEvent {
         room_id: OwnedRoomId,
         /// Whose device has removed it.
         by: Device,
+    },
+    /// The room names another group than the one that this device is in. Either the device has left that
+    /// for the new one, or it stays: then [`crate::Room::follow_mls_group`] may take it there.
+    GroupReplaced {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The epoch of the new group's founding commit.
+        founding: NodeId,
+        /// Who has named it.
+        by: OwnedUserId,
+        /// Why this device stays; none if it has left.
+        obstacle: Option<Obstacle>,
     },
     /// The epoch that this device sends in is another one: there was a commit, or another branch was
     /// chosen.
@@ -162,6 +174,7 @@ impl MlsEvent {
             | Self::NotReady { room_id }
             | Self::Joined { room_id }
             | Self::Removed { room_id, .. }
+            | Self::GroupReplaced { room_id, .. }
             | Self::EpochChanged { room_id, .. }
             | Self::ForkSeen { room_id, .. }
             | Self::ForkMerged { room_id, .. }

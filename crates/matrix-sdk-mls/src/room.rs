@@ -2,6 +2,7 @@
 
 mod attachment;
 mod devices;
+mod group;
 mod read;
 mod send;
 

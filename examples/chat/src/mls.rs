@@ -77,6 +77,12 @@ pub(crate) fn text(client: &Client, event: &MlsEvent) -> Option<String> {
         MlsEvent::NotReady { .. } => "is brought in line before the next message".to_owned(),
         MlsEvent::Joined { .. } => "this device is in the group".to_owned(),
         MlsEvent::Removed { by, .. } => format!("this device was removed by {}", by.user_id),
+        MlsEvent::GroupReplaced { by, obstacle: None, .. } => {
+            format!("the group was founded anew by {by}, and this device follows")
+        }
+        MlsEvent::GroupReplaced { by, .. } => {
+            format!("{by} has named another group, and this device stays where it is")
+        }
         MlsEvent::EpochChanged { epoch, devices, author, added, removed, .. } => {
             let by = author.as_ref().map_or("another branch", |author| &author.user_id);
             let (added, removed) = (added.len(), removed.len());

@@ -62,13 +62,15 @@ impl Graph {
     /// Where the choice starts: at the anchor, if that is known and lies below (or at) the oldest
     /// known node, else there. Oldest is the topmost known node above what [`Graph::set_root`] named;
     /// if that is not known, of the roots (but for foundings, which it excludes) the one with the
-    /// lowest epoch, then the lowest node ID.
+    /// lowest epoch, then the lowest node ID, and only such as are of the instance that
+    /// [`Graph::set_instance`] named.
     pub fn start(&self) -> Option<NodeId> {
         let oldest = self.root.and_then(|root| self.oldest_above(root)).or_else(|| {
             let candidates = self.roots.iter().filter_map(|id| Some((id, self.nodes.get(id)?)));
             candidates
                 .filter(|(_, node)| node.has_own_roster())
                 .filter(|(_, node)| self.root.is_none() || !node.is_founding())
+                .filter(|(_, node)| self.instance.is_none() || node.instance() == self.instance)
                 .min_by_key(|(id, node)| (node.epoch, **id))
                 .map(|(id, _)| *id)
         })?;

@@ -99,7 +99,8 @@ impl MlsMachine {
             return None;
         }
         // What is to be repaired must not be put out of everybody's reach.
-        if room.beside.is_some() {
+        // And who stays in another group than the room names does not name its own again.
+        if room.beside.is_some() || room.view.foundings.other.is_some() {
             return None;
         }
         let (_, named) = room.view.group.as_ref()?;

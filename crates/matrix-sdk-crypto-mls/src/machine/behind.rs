@@ -89,6 +89,7 @@ impl MlsMachine {
 
     async fn return_or_let_in(&self, room: &mut Room) -> Result<(), MlsError> {
         Box::pin(self.try_to_get_in(room)).await?;
+        Box::pin(self.found_anew_if_due(room)).await?;
         Box::pin(self.answer_join_requests(room)).await
     }
 
@@ -134,7 +135,9 @@ impl MlsMachine {
         };
         // Nobody is let in while the server refuses commits.
         let answer = answer.map(|answer| answer.max(room.view.commits_refused_until));
-        let next = attempt.into_iter().chain(answer).min().map(|next| next.max(earliest));
+        let anew = if outside.is_some() { self.anew_due(room).await? } else { None };
+        let next =
+            attempt.into_iter().chain(answer).chain(anew).min().map(|next| next.max(earliest));
         let mut transient = self.transient();
         match next {
             Some(next) => transient.returns.insert(room.id.clone(), next),
@@ -154,7 +157,10 @@ impl MlsMachine {
         let is_inside = match tip {
             Some(tip) => group.state(&tip).is_some(),
             // Before anything is founded there is nothing to be outside of.
-            None => sending.is_some() || (view.group.is_none() && room.commit_events.is_empty()),
+            None => {
+                let is_unfounded = view.group.is_none() && room.commit_events.is_empty();
+                sending.is_some() || (is_unfounded && !room.founder_is_gone())
+            }
         };
         if is_inside || self.may_found(room).await? {
             return Ok(None);
@@ -167,6 +173,11 @@ impl MlsMachine {
             return Ok(None);
         }
         Ok(Some(Outside { tip, holds_any: sending.is_some(), objections: Self::objections(room) }))
+    }
+
+    /// Whether we are outside of where we should be.
+    pub(super) async fn is_outside(&self, room: &Room) -> Result<bool, MlsError> {
+        Ok(self.outside(room).await?.is_some())
     }
 
     /// Whether we are to found the group: our user has made the room an MLS room, the room names no

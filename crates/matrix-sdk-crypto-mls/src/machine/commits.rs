@@ -19,9 +19,7 @@ use crate::{
     room::RoomView,
     store::{Changes, OutboxRequest, OutboxRequestKind, StoredCommit, WelcomeRecipient},
     trust,
-    types::events::{
-        CommitEventContent, GraphContent, GroupEventContent, ToDeviceWelcomeEventContent,
-    },
+    types::events::{CommitEventContent, GraphContent, ToDeviceWelcomeEventContent},
 };
 
 /// What an event's content may have, in bytes: the event's limit is 65,536, and the server puts
@@ -218,9 +216,8 @@ impl MlsMachine {
         }
         let mut view =
             self.with_verdicts(room, &record).await?.unwrap_or_else(|| room.view.clone());
-        if record.parent.is_none() && view.group.is_none() {
-            let content = GroupEventContent::new(node, record.extension.instance);
-            self.put_into_outbox(room, &mut changes, OutboxRequestKind::Group { content });
+        if record.parent.is_none() {
+            self.name_founding(room, &record, &mut view, &mut changes);
         }
         if record.updated.is_some() {
             view.must_update = false;

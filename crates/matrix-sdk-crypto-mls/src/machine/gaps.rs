@@ -312,7 +312,7 @@ impl MlsMachine {
             .group
             .graph()
             .tips()
-            .filter(|tip| *tip != than)
+            .filter(|tip| *tip != than && room.are_together(tip, &than))
             .filter_map(|tip| Some((*room.commit_times.get(&tip)?, tip)))
             .filter(|(time, _)| now.saturating_sub(*time) < TIP_WINDOW)
             .collect();

@@ -57,7 +57,9 @@ impl MlsMachine {
     ) -> Result<(), MlsError> {
         let mut guard = self.lock_room(&content.room_id).await?;
         let Some(room) = guard.as_mut() else { return Ok(()) };
-        let Some(tip) = room.group.sending_tip() else { return Ok(()) };
+        let Some(tip) = room.group.sending_tip() else {
+            return self.note_outsider(room, sender, content).await;
+        };
         let Some(member) = self.check_join_request(sender, content).await? else {
             debug!(%sender, "A join request is refused");
             return Ok(());
@@ -89,6 +91,30 @@ impl MlsMachine {
             changes.room(&room.id).view = Some(view);
             self.save(room, changes).await?;
         }
+        self.plan_returns(room).await
+    }
+
+    /// A device outside cannot grant a request, but learns from it if the one that asks has replaced its
+    /// key: then that one has lost what belongs to the old key, and can let nobody in (protocol §6).
+    async fn note_outsider(
+        &self,
+        room: &mut Room,
+        sender: &OwnedUserId,
+        content: &ToDeviceJoinRequestEventContent,
+    ) -> Result<(), MlsError> {
+        let Some(member) = self.check_join_request(sender, content).await? else { return Ok(()) };
+        let tip = room.group.chosen_tip().and_then(|tip| room.group.roster(&tip));
+        let has_old_leaf = tip.is_some_and(|roster| {
+            roster.iter().any(|(_, old)| {
+                old.device() == member.device() && old.identity.seq < member.identity.seq
+            })
+        });
+        if !has_old_leaf {
+            return Ok(());
+        }
+        let device = member.device();
+        let name = (sender.clone(), device.device_id.as_str().into());
+        self.note_in_account(&[(name, member.identity.clone())]).await?;
         self.plan_returns(room).await
     }
 
@@ -325,6 +351,7 @@ impl MlsMachine {
         let (_, due) = self.open_join_requests(room).await?;
         if due.is_none_or(|due| due > now)
             || room.view.downgraded
+            || room.is_unnamed()
             || now < room.view.commits_refused_until
             || self.commit_request(&room.id, None).await?.is_some()
         {
@@ -343,7 +370,8 @@ impl MlsMachine {
         }
         additions.truncate(MAX_ADDITIONS);
         debug!(room_id = %room.id, devices = additions.len(), "Letting in those who ask");
-        let resolves = room.group.graph().tips().filter(|other| *other != tip);
+        let is_other = |other: &NodeId| *other != tip && room.are_together(other, &tip);
+        let resolves = room.group.graph().tips().filter(is_other);
         let plan = CommitPlan {
             remove: difference.remove,
             resolves: resolves.take(matrix_dmls::MAX_RESOLVES).collect(),

@@ -23,6 +23,7 @@ impl MlsMachine {
         if room.view.mls_since.is_none() {
             return Ok(());
         }
+        Box::pin(self.consider_other(room)).await?;
         Box::pin(self.mind_gaps(room)).await?;
         Box::pin(self.plan_to_stand_up(room)).await?;
         self.plan_to_move_anchor(room);

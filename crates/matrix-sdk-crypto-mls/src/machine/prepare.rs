@@ -31,7 +31,8 @@ pub enum Readiness {
     /// Not yet: send [`MlsMachine::outgoing_requests`] and the OlmMachine's, and try again.
     NeedsRequests,
     /// This device is not in the epoch that everybody should be in, and has done for now what it can:
-    /// somebody who is there lets it in, or it tries again later. Sync, and try again.
+    /// somebody who is there lets it in, or it tries again later. Or it has founded the group anew, and
+    /// the room has not named that yet. Sync, and try again.
     WaitingForWelcome,
 }
 
@@ -154,6 +155,7 @@ impl MlsMachine {
         if room.view.downgraded {
             return Err(MlsError::Downgraded(room.id.clone()));
         }
+        Box::pin(self.consider_other(room)).await?;
         // What was missing before a restart is looked for again.
         self.mind_gaps(room).await?;
         // One commit at a time: while the fate of one is open, no second is made beside it.
@@ -171,6 +173,10 @@ impl MlsMachine {
         let Some(node) = room.group.sending_tip() else {
             return self.send_from_outside(room).await;
         };
+        if room.is_unnamed() {
+            // Nobody is added before the room has named it.
+            return Ok(Readiness::WaitingForWelcome);
+        }
         // Where an insider has stuffed the tree we go on beside, not below (protocol §5).
         let (repair, _) = self.find_repair(room).await?;
         if repair.is_none()

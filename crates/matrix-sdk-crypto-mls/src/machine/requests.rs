@@ -414,8 +414,12 @@ impl MlsMachine {
             },
         };
         let request = self.outbox_request(request_id).await?;
+        if let OutboxRequestKind::Group { content } = &request.kind {
+            warn!(?request.room_id, "The server does not let us name the room's group");
+            return self.naming_refused(&request.room_id, request_id, content).await;
+        }
         let OutboxRequestKind::Commit { node, .. } = request.kind else {
-            // Others can still let the recipients in, and name the group.
+            // Others can still let the recipients in.
             warn!(?request.room_id, "The server refuses something that others can do too");
             return self.forget(request_id).await;
         };

@@ -30,7 +30,7 @@ use crate::{
     error::MlsError,
     notice::Notice,
     store::{Changes, QueuedEvent, StoredCommit},
-    types::events::CommitEventContent,
+    types::events::{CommitEventContent, GroupEventContent},
 };
 
 /// The largest event that is looked at, in bytes (protocol §12); some more than a server lets
@@ -170,12 +170,16 @@ impl MlsMachine {
         let mut view = before.clone();
         let mut notices = Vec::new();
         for head in state.iter().chain(timeline) {
-            notices.extend(apply_state(&mut view, room_id, head, self.now()));
+            let names_ours = |named: &GroupEventContent| room.names_ours(named);
+            notices.extend(apply_state(&mut view, room_id, head, self.now(), names_ours));
         }
         if view != before {
             // Those whom it concerns, also when the room becomes an MLS room only now.
             let news = before.mls_since.is_none() || view.tracked_users() != before.tracked_users();
             let mut changes = Changes::default();
+            if view.foundings.other != before.foundings.other && view.foundings.other.is_some() {
+                self.forget_namings(room, &mut changes).await?;
+            }
             changes.room(room_id).view = Some(view);
             self.save(room, changes).await?;
             if news && room.view.mls_since.is_some() {

@@ -299,7 +299,10 @@ impl Room {
             })
             .or(self.view.entrance);
         let anchor = named.and_then(|content| content.anchor);
-        Arc::make_mut(&mut self.group).set_root(root, anchor);
+        let instance = named.map(|content| content.instance);
+        let group = Arc::make_mut(&mut self.group);
+        group.set_root(root, anchor);
+        group.set_instance(instance);
     }
 
     /// Where we came in, once we are in this epoch too: an entrance in use stays, and what we only saw

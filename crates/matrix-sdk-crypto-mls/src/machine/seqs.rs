@@ -49,7 +49,7 @@ impl MlsMachine {
     }
 
     /// Remembers what is higher than what was known. Gives what is known of these devices.
-    async fn note_in_account(
+    pub(super) async fn note_in_account(
         &self,
         claimed: &[(DeviceName, matrix_dmls::Identity)],
     ) -> Result<BTreeMap<Device, u64>, MlsError> {

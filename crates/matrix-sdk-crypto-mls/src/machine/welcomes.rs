@@ -103,6 +103,12 @@ impl MlsMachine {
             }
             return Ok(Verdict::Hold);
         };
+        if let Some(other) = &room.view.foundings.other
+            && graph.get(&node).is_none_or(|r| r.extension.instance == other.content.instance)
+        {
+            // Of use if this device follows the room there.
+            return Ok(Verdict::Hold);
+        }
         let commit = match self.with_tree(room, &commit) {
             File::Here(commit) => commit,
             _ if commit.content.tree_file.is_none() => {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use matrix_dmls::{
-    CommitPlan, Group, LocalMember, NodeId, OwnKeyPackage, PendingCommit, Received, Welcome,
-    WelcomeParts, new_key_package, testing::Spoils,
+    CommitPlan, Group, GroupExtension, LocalMember, NodeId, OwnKeyPackage, PendingCommit, Received,
+    Welcome, WelcomeParts, new_key_package, testing::Spoils,
 };
 use matrix_sdk_crypto::OlmMachine;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, UserId};
@@ -98,6 +98,25 @@ impl Insider {
             Some(on),
             pending.parent_context.clone(),
         );
+        ForgedCommit { node, content, pending }
+    }
+
+    /// Founds another group of the room, with the devices of these key packages, and goes on as if
+    /// everybody had it. The content shows what others need to add themselves.
+    pub fn founds(
+        &mut self,
+        extension: &GroupExtension,
+        key_packages: Vec<Vec<u8>>,
+    ) -> ForgedCommit {
+        let (node, changes) = self.group.found(&self.local, extension, key_packages).unwrap();
+        self.group.apply(changes);
+        let pending = Arc::clone(self.group.pending_commit(&node).unwrap());
+        let changes = self.group.accept(node).unwrap();
+        self.group.apply(changes);
+        let (commit, context) = (pending.commit.clone(), pending.parent_context.clone());
+        let mut content = CommitEventContent::new(commit, None, context);
+        content.group_info = Some(pending.group_info.clone().into());
+        content.tree = Some(pending.tree.clone().into());
         ForgedCommit { node, content, pending }
     }
 

@@ -16,10 +16,10 @@ use ruma::{
 use serde_json::Value;
 
 use crate::{
-    AnyOutgoingRequest, Verdict,
+    AnyOutgoingRequest, Obstacle, Verdict,
     room::{
-        Behind, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince, RoomView, SpareKey,
-        Standing, WaitingFile, Walk, WantedKey,
+        Anew, Behind, Foundings, Gap, Gaps, GraphRequest, KeyRequest, KeyRequests, MlsSince,
+        OtherGroup, RoomView, SpareKey, Standing, WaitingFile, Walk, WantedKey,
     },
     store::MlsStore as _,
     testing::SimServer,
@@ -126,6 +126,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             since: 1_600_000_000_009,
         }],
         anchors: vec![(NodeId::from_bytes([7; 32]), 1_600_000_000_008)],
+        foundings: foundings(),
     };
     assert_json_snapshot!("room_view", view);
     let json = serde_json::to_string(&view).unwrap();
@@ -133,6 +134,24 @@ fn what_is_known_of_a_room_is_stored_like_this() {
     let empty = RoomView::default();
     let json = serde_json::to_string(&empty).unwrap();
     assert_eq!(serde_json::from_str::<RoomView>(&json).unwrap(), empty);
+}
+
+fn foundings() -> Foundings {
+    let bob = user_id!("@bob:example.org").to_owned();
+    let (node, instance) = (NodeId::from_bytes([8; 32]), InstanceId::from_bytes([4; 32]));
+    let content = GroupEventContent::new(node, instance);
+    Foundings {
+        other: Some(OtherGroup {
+            sender: bob.clone(),
+            content: content.clone(),
+            since: 1_600_000_000_001,
+            agreed: true,
+            told: Some(Obstacle::OthersAreThere),
+        }),
+        anew: Some(Anew { node: NodeId::from_bytes([9; 32]), instead_of: Some((bob, content)) }),
+        anew_at: 1_600_000_000_002,
+        left: vec![InstanceId::from_bytes([5; 32])],
+    }
 }
 
 fn keys() -> KeyRequests {

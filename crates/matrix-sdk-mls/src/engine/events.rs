@@ -68,6 +68,9 @@ impl Engine {
             Notice::RoomIsMls { room_id } => MlsEvent::BecameMls { room_id },
             Notice::Joined { room_id, .. } => MlsEvent::Joined { room_id },
             Notice::Removed { room_id, by, .. } => MlsEvent::Removed { room_id, by },
+            Notice::GroupReplaced { room_id, founding, by, obstacle } => {
+                MlsEvent::GroupReplaced { room_id, founding, by, obstacle }
+            }
             Notice::Forked { room_id, node, parent } => {
                 MlsEvent::ForkSeen { room_id, node, parent }
             }

@@ -6,6 +6,12 @@ use tracing::warn;
 use super::{Engine, lock};
 
 impl Engine {
+    /// After the machine was told something: passes on what it reports, and has its requests sent.
+    pub(crate) async fn take_up(&self, machine: &MlsMachine) {
+        self.take_notices(machine).await;
+        self.wake.notify_one();
+    }
+
     /// Takes what the machine reports, does what follows from it, and passes it on.
     pub(super) async fn take_notices(&self, machine: &MlsMachine) {
         let notices = machine.take_notices();

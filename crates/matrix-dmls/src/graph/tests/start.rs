@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::scenario::{Scenario, device, id, member};
-use crate::graph::{Graph, Inserted, NodeStatus};
+use crate::{
+    InstanceId,
+    graph::{Graph, Inserted, NodeStatus},
+};
 
 const TWO_BRANCHES: &str = "root: by a +b +c
     x1: root by a\n x2: x1 by c\n x3: x2 by c
@@ -52,6 +55,30 @@ fn the_named_founding_is_the_root_and_others_are_dropped() {
     // The named one is not known: the others are wrong nevertheless.
     graph.set_root(Some(id("other")));
     assert_eq!(graph.choose_tip(), None);
+}
+
+#[test]
+fn where_no_root_is_known_the_choice_starts_in_the_named_instance() {
+    let text = format!("{TWO_BRANCHES}\n false: by m +a\n false1: false by m");
+    let scenario = Scenario::new(&text);
+    let (ours, other) = (InstanceId::from_bytes([9; 32]), InstanceId::from_bytes([8; 32]));
+    let mut graph = Graph::new();
+    for name in ["root", "x1", "x2", "x3", "y1", "false", "false1"] {
+        let mut record = (**scenario.record(name)).clone();
+        if name.starts_with("false") {
+            record.extension.instance = other;
+        }
+        graph.insert(Arc::new(record), NodeStatus::Entered);
+    }
+    assert!(graph.set_instance(Some(ours)) && !graph.set_instance(Some(ours)));
+    assert_eq!(graph.choose_tip(), Some(id("x3")));
+    graph.set_instance(Some(other));
+    assert_eq!(graph.choose_tip(), Some(id("false1")));
+    graph.set_instance(Some(InstanceId::from_bytes([7; 32])));
+    assert_eq!(graph.choose_tip(), None);
+    // Who has come in somewhere, or knows the founding, is not led elsewhere by that.
+    graph.set_root(Some(id("x2")));
+    assert_eq!(graph.choose_tip(), Some(id("x3")));
 }
 
 /// The nodes that a device knows that joined by a Welcome at x2.

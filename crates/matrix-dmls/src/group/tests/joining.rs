@@ -18,6 +18,19 @@ fn a_founder_alone_commits_with_a_path_without_nodes() {
 }
 
 #[test]
+fn who_goes_over_to_another_founding_keeps_what_it_reads_with_and_no_more() {
+    let (mut devices, node) = room_of(&["alice", "bob"]);
+    let [alice, bob] = devices.as_mut_slice() else { panic!() };
+    let message = alice.writes(node, "before");
+    let instance = extension().instance;
+    assert!(bob.group.leave_all_but(&instance).is_empty());
+    bob.group.apply(bob.group.leave_all_but(&InstanceId::from_bytes([8; 32])));
+    assert_eq!(bob.reads(&message), "before");
+    assert!(bob.group.graph().contains(&node) && bob.group.vault(&node).is_none());
+    assert_eq!((bob.group.entered().count(), bob.group.sending_tip()), (0, None));
+}
+
+#[test]
 fn a_founding_commit_can_add_at_once() {
     let (mut alice, mut bob) = (device("alice"), device("bob"));
     let package = bob.key_package();
@@ -100,7 +113,7 @@ fn removal_addition_and_policy_in_one_commit() {
 
     // Nothing but the history may change.
     let mut other = policy;
-    other.instance = crate::ids::InstanceId::from_bytes([8; 32]);
+    other.instance = InstanceId::from_bytes([8; 32]);
     let plan = CommitPlan { extension: Some(other), ..CommitPlan::default() };
     let refused = bob.group.commit(event.node, &bob.local, plan);
     assert!(matches!(refused, Err(GroupError::IllFormed(_))), "{refused:?}");

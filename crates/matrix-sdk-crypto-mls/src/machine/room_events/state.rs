@@ -92,11 +92,13 @@ fn creators(sender: &OwnedUserId, content: &EncryptionContent) -> BTreeSet<Owned
 }
 
 /// Takes a state event at the time `now`; gives what the application is to be told.
+/// `names_ours` says whether a group is the one that this device is in; none if it is in none.
 pub(super) fn apply_state(
     view: &mut RoomView,
     room_id: &RoomId,
     head: &EventHead,
     now: u64,
+    names_ours: impl Fn(&GroupEventContent) -> Option<bool>,
 ) -> Option<Notice> {
     let state_key = head.state_key.as_ref()?;
     if head.event_type == "m.room.member" {
@@ -153,7 +155,8 @@ pub(super) fn apply_state(
         }
         GroupEventContent::TYPE => {
             if let Some(content) = head.content::<GroupEventContent>() {
-                name_group(view, head, content, now);
+                let is_ours = names_ours(&content);
+                name_group(view, head, content, now, is_ours);
             }
         }
         _ => {}
@@ -164,7 +167,15 @@ pub(super) fn apply_state(
 /// The room names its group. What comes later in a timeline need not be later: when two servers were cut
 /// off from one another, either side's event comes late to the other. As in state resolution the
 /// younger of two counts then, by its server's clock, unless one has taken the other's place.
-fn name_group(view: &mut RoomView, head: &EventHead, content: GroupEventContent, now: u64) {
+///
+/// Who is in another group stays there, and goes by what named that, until it follows (protocol §6).
+fn name_group(
+    view: &mut RoomView,
+    head: &EventHead,
+    content: GroupEventContent,
+    now: u64,
+    is_ours: Option<bool>,
+) {
     let this = head.event_id.clone().map(|id| (head.sent_at().unwrap_or_default(), id));
     let known = view.group_event.clone().map(|(id, sent_at)| (sent_at, id));
     if let (Some(this), Some(known)) = (&this, &known)
@@ -174,6 +185,20 @@ fn name_group(view: &mut RoomView, head: &EventHead, content: GroupEventContent,
         return;
     }
     view.group_event = this.map(|(sent_at, id)| (id, sent_at));
+    let is_another =
+        view.group.as_ref().is_some_and(|(_, known)| known.instance != content.instance);
+    match is_ours {
+        Some(false) => {
+            return view.foundings.note_other(head.sender.clone(), content, now);
+        }
+        Some(true) => {
+            view.foundings.other = None;
+            view.foundings.anew = None;
+        }
+        // What was seen of another group from outside does not matter any more.
+        None if is_another => view.entrance = None,
+        None => {}
+    }
     let group = Some((head.sender.clone(), content));
     if view.group != group {
         view.group = group;
