@@ -23,6 +23,9 @@ struct Args {
     /// How many seeds
     #[arg(long, default_value_t = 100)]
     seeds: u64,
+    /// So many seeds of every scenario instead
+    #[arg(long, value_name = "SEEDS", conflicts_with = "seeds")]
+    each: Option<u64>,
     /// The first of them
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -93,6 +96,8 @@ fn start(args: &Args) -> Result<bool> {
         return Ok(line.outcome.failure.is_none());
     }
     let scenarios = scenarios(&args.only)?;
+    let of_each = |each: u64| each.saturating_mul(scenarios.len() as u64);
+    let args = &Args { seeds: args.each.map_or(args.seeds, of_each), ..args.clone() };
     if let Some(worker) = args.worker {
         work(args, &scenarios, worker, |plan| {
             let line = one(args, plan);
