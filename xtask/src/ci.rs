@@ -20,8 +20,8 @@ use crate::{
     test, tool,
 };
 
-/// How many runs of the simulator there are: each scenario has one.
-const SIMULATED: &str = "30";
+/// Which runs of the simulator there are: each scenario has two, in rooms of different sizes.
+const SIMULATED: [&str; 6] = ["--each", "2", "--devices", "8-24", "--jobs", "2"];
 
 /// Which checks to run.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ enum Step {
     Features,
     /// The tests that need no homeserver pass
     Unit,
-    /// The simulator's runs end well: every scenario once, with the seeds that are the same each time
+    /// The simulator's runs end well: every scenario twice, with the seeds that are the same each time
     Sim,
     /// The tests on a real Synapse pass
     Synapse,
@@ -144,7 +144,7 @@ impl Step {
             Self::Unit => test::unit(workspace, &[], &mut run_tests)?,
             Self::Sim => {
                 let mut sim = tool::SIM.build(workspace)?;
-                sim.args(["--seeds", SIMULATED, "--jobs", "2"]);
+                sim.args(SIMULATED);
                 summaries
                     .extend(process::check_picking(&mut sim, |line| line.starts_with("sim: "))?);
             }

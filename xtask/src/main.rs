@@ -51,7 +51,7 @@ enum Verb {
     /// Look into an SQLite store and change nothing: `inspect FILE`, `check FILE`
     #[command(disable_help_flag = true)]
     Store(tool::Args),
-    /// Simulate: `--seeds N --devices M [--only SCENARIO] [--minimise] [--jobs J]`
+    /// Simulate: `--seeds N --devices M [--only SCENARIO] [--no-minimise] [--strict] [--jobs J]`
     #[command(disable_help_flag = true)]
     Sim(tool::Args),
     /// Break the protocol's rules one at a time, and see that the tests notice

@@ -1,11 +1,13 @@
 //! `cargo xtask mutants`: rules are broken one at a time, and the tests must notice.
 //!
 //! Each mutation is a file in `tools/mls-sim/mutations` (docs/simulator.md lists them). It is made in
-//! a copy of the sources, which is built in a folder of its own.
+//! a copy of the sources, which is built in a folder of its own. The same tests are run there without
+//! it first, and must pass: a test that fails anyway notices nothing.
 
 mod mutation;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -14,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::mutation::Mutation;
+use self::mutation::{Mutation, Runs};
 use crate::{cargo::Workspace, files, process, progress::seconds};
 
 /// What is copied: all that the crates are built from.
@@ -59,6 +61,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let copy = workspace.target.join("mutants");
     let begin = Instant::now();
+    copy_sources(&workspace.root, &copy.join("sources"))?;
+    let tests: BTreeSet<_> = mutations.iter().map(|mutation| mutation.runs()).collect();
+    for runs in &tests {
+        let begin = Instant::now();
+        if !runs.pass(&copy)? {
+            bail!("without a mutation the tests fail: {runs}");
+        }
+        println!("passes {:>6}  {runs} without a mutation", seconds(begin.elapsed()));
+    }
     let (mut missed, mut caught) = (Vec::new(), 0);
     for mutation in &mutations {
         let begin = Instant::now();
@@ -89,18 +100,30 @@ fn try_one(mutation: &Mutation, copy: &Path) -> Result<bool> {
     let file = copy.join("sources").join(&mutation.file);
     let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
     files::write(&file, &mutation.apply(&text)?)?;
-    let test = |arguments: &[&str]| {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        command.current_dir(copy.join("sources")).env("CARGO_TARGET_DIR", copy.join("target"));
-        command.args(["test", "--quiet", "--package", &mutation.package, "--features", "testing"]);
-        command.args(["--lib"]).args(arguments);
-        command
-    };
-    if !process::succeeds(&mut test(&["--no-run"])) {
-        bail!("{} does not compile", mutation.name);
+    let pass = mutation.runs().pass(copy);
+    Ok(!pass.with_context(|| format!("with {}", mutation.name))?)
+}
+
+impl Runs<'_> {
+    /// Whether the tests pass in the copy. An error, if they do not compile, or there are none.
+    fn pass(&self, copy: &Path) -> Result<bool> {
+        let test = |arguments: &[&str]| {
+            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+            command.current_dir(copy.join("sources")).env("CARGO_TARGET_DIR", copy.join("target"));
+            command.args(["test", "--quiet", "--package", self.package, "--features", "testing"]);
+            command.args(["--lib"]).args(arguments);
+            command
+        };
+        if !process::succeeds(&mut test(&["--no-run"])) {
+            bail!("{} does not compile", self.package);
+        }
+        let names: Vec<_> = self.tests.split_whitespace().collect();
+        let list = test(&["--", "--list"]).args(&names).output().context("cannot list tests")?;
+        if !String::from_utf8_lossy(&list.stdout).lines().any(|line| line.ends_with(": test")) {
+            bail!("there are no tests: {self}");
+        }
+        Ok(process::succeeds(test(&["--"]).args(names)))
     }
-    let tests: Vec<_> = mutation.tests.split_whitespace().collect();
-    Ok(!process::succeeds(test(&["--"]).args(tests)))
 }
 
 /// The mutations, by name.

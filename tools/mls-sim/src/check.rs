@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 
 use matrix_sdk_crypto_mls::{
-    dmls::{EpochGraph, MAX_RETAINED_STATES, NodeId},
+    dmls::{EpochGraph, Group, MAX_RETAINED_STATES, NodeId},
     store::MlsStore as _,
     testing::{DeviceName, Reading, SentMessage, SimDevice},
+    types::events::MlsEncryptedEventContent,
 };
 use ruma::{OwnedDeviceId, OwnedUserId};
 
 use crate::{
     failure::Failure,
+    insider::follow,
     model::{Device, Id, Knowledge, Model},
     world::World,
 };
@@ -59,20 +61,20 @@ impl World {
                 let found = format!("{device:?} knows {} of {commits} commits", graph.nodes.len());
                 return Err(Failure::new("limits", found));
             }
-            if !graph.nodes.is_empty() {
-                self.compare(&model, &device, &graph).await?;
+            if !graph.nodes.is_empty() && self.compare(&model, &device, &graph).await? {
                 self.stats.compared += 1;
             }
         }
         Ok(())
     }
 
+    /// Whether there was anything to compare: whoever never was in does not send.
     async fn compare(
         &self,
         model: &Model,
         device: &SimDevice,
         graph: &EpochGraph,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let room = device.store().load_room(&self.room_id).await;
         let room = room.map_err(|error| Failure::new("store", error.to_string()))?;
         let view = room.unwrap_or_default().view;
@@ -95,9 +97,8 @@ impl World {
             );
             Err(Failure::new("model", found))
         };
-        // Whoever never was in does not send.
         if knowledge.held.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let chosen = model.chosen(&knowledge);
         if graph.chosen.as_ref().map(id) != chosen {
@@ -132,7 +133,7 @@ impl World {
                 return Err(Failure::new("model", found));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Every message was read by those who were entitled, and by nobody else.
@@ -147,11 +148,12 @@ impl World {
                 return Err(Failure::new("readers", found));
             }
             let gone = self.said.get(&message.event_id).map(|said| said.known_gone.clone());
+            let gone = gone.unwrap_or_default();
             for d in 0..self.devices.len() {
                 let device = self.devices[d].device.clone();
                 let reading = device.reading(&message.event_id);
                 let is_clear = reading.as_ref().is_some_and(Reading::is_clear);
-                let knew_gone = gone.as_ref().is_some_and(|gone| gone.contains(device.user_id()));
+                let knew_gone = gone.has(device.name());
                 if is_clear && (!entitled.contains(device.name()) || knew_gone) {
                     let found = format!("{device:?} has read {message:?}");
                     return Err(Failure::new("removed-reads", found));
@@ -170,6 +172,7 @@ impl World {
             }
         }
         self.stats.read = read;
+        self.check_outsiders(&model).await?;
         self.check_generations()
     }
 
@@ -202,6 +205,54 @@ impl World {
             return Ok(());
         }
         Err(Failure::new("unread", found))
+    }
+
+    /// Whoever is not in the room any more, and every insider, is given all commits and messages that
+    /// there are, and tries to read with all that it has and has kept.
+    async fn check_outsiders(&mut self, model: &Model) -> Result<(), Failure> {
+        let commits = self.all_commit_events();
+        let mut tries: Vec<(usize, Group)> = Vec::new();
+        for (d, insider) in &self.insiders {
+            let groups = [Some(&insider.group), insider.old.as_ref()];
+            tries.extend(groups.into_iter().flatten().map(|group| (*d, group.clone())));
+        }
+        for d in 0..self.devices.len() {
+            let member = &self.devices[d];
+            if member.is_gone || !self.is_joined(member.user) {
+                let room = member.device.store().load_room(&self.room_id).await;
+                let room = room.map_err(|error| Failure::new("store", error.to_string()))?;
+                let Some(room) = room else { continue };
+                let mut group = Group::new(self.room_id.as_str());
+                group.apply(room.group);
+                tries.push((d, group));
+            }
+        }
+        let messages = self.server.sent_messages();
+        let bytes = messages.iter().map(|message| {
+            let content = self.server.event(&self.room_id, &message.event_id).content;
+            let content: MlsEncryptedEventContent =
+                serde_json::from_value(content).expect("a message was sent");
+            content.ciphertext.0
+        });
+        let bytes: Vec<_> = bytes.collect();
+        for (d, mut group) in tries {
+            follow(&mut group, &commits);
+            let name = self.devices[d].device.name();
+            for (message, bytes) in messages.iter().zip(&bytes) {
+                if group.decrypt(bytes).is_err() {
+                    continue;
+                }
+                self.stats.opened += 1;
+                let roster = model.roster(&Id::from(*message.node.as_bytes())).unwrap_or_default();
+                let is_in = roster.values().filter_map(self::name).any(|reader| reader == *name);
+                let gone = self.said.get(&message.event_id).map(|said| &said.known_gone);
+                if !is_in || gone.is_some_and(|gone| gone.has(name)) {
+                    let found = format!("{name:?} can read {message:?} with what it has kept");
+                    return Err(Failure::new("removed-reads", found));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// No device uses a generation twice.

@@ -13,8 +13,8 @@ use crate::{
     world::{MAX_WAIT, World},
 };
 
-/// After so many messages everybody is on one tip.
-const MAX_SENDS: usize = 30;
+/// So many times somebody tries to send; after that everybody is on one tip.
+const MAX_ROUNDS: usize = 60;
 
 /// Between two of them passes so much time, in milliseconds.
 const PAUSE: u64 = 20_000;
@@ -96,7 +96,7 @@ impl World {
     async fn comes_together(&mut self) -> Result<usize, Failure> {
         let mut rng = SimRng::new(self.setup.seed ^ 0xea1);
         let mut sends = 0;
-        for round in 0..2 * MAX_SENDS {
+        for round in 0..MAX_ROUNDS {
             let standing = self.standing().await;
             if standing.apart.is_empty() && self.differences(&standing).await.is_empty() {
                 self.note(&format!("-- together after {sends} messages"));
@@ -109,7 +109,7 @@ impl World {
                 sends += 1;
             }
             // Half-way, what is tried hourly is tried again.
-            self.passes(if round == MAX_SENDS { LONG } else { PAUSE }).await?;
+            self.passes(if round == MAX_ROUNDS / 2 { LONG } else { PAUSE }).await?;
         }
         let standing = self.standing().await;
         if let Some((d, why)) = standing.apart.first_key_value() {

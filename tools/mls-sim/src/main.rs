@@ -23,6 +23,9 @@ struct Args {
     /// How many seeds
     #[arg(long, default_value_t = 100)]
     seeds: u64,
+    /// So many seeds of every scenario instead
+    #[arg(long, value_name = "SEEDS", conflicts_with = "seeds")]
+    each: Option<u64>,
     /// The first of them
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -33,9 +36,15 @@ struct Args {
     /// Only this scenario (can be repeated); otherwise all of them by turns
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<String>,
-    /// Make the trace of what fails as short as it can be
+    /// Print the traces of what fails as they were, and do not make them as short as they can be
     #[arg(long)]
+    no_minimise: bool,
+    /// Make the one that is given with --trace as short as it can be, too
+    #[arg(long, requires = "trace", conflicts_with = "no_minimise")]
     minimise: bool,
+    /// Fail when a target of docs/forks.md is missed by the runs of a scenario, if there are 50 or more
+    #[arg(long)]
+    strict: bool,
     /// So many processes
     #[arg(long, default_value_t = 1)]
     jobs: u64,
@@ -87,6 +96,8 @@ fn start(args: &Args) -> Result<bool> {
         return Ok(line.outcome.failure.is_none());
     }
     let scenarios = scenarios(&args.only)?;
+    let of_each = |each: u64| each.saturating_mul(scenarios.len() as u64);
+    let args = &Args { seeds: args.each.map_or(args.seeds, of_each), ..args.clone() };
     if let Some(worker) = args.worker {
         work(args, &scenarios, worker, |plan| {
             let line = one(args, plan);
@@ -133,8 +144,23 @@ fn start(args: &Args) -> Result<bool> {
     } else {
         print(&reports, &all);
     }
+    let mut is_well = failures.is_empty();
+    for (scenario, report) in &reports {
+        if report.has_no_attack(*scenario) {
+            is_well = false;
+            eprintln!(
+                "FAILED {}: none of {} attacks did anything",
+                scenario.name(),
+                report.attacks
+            );
+        }
+        for missed in report.misses(*scenario).into_iter().filter(|_| args.strict) {
+            is_well = false;
+            eprintln!("MISSED {}: {missed}", scenario.name());
+        }
+    }
     std::io::stdout().flush()?;
-    Ok(failures.is_empty())
+    Ok(is_well)
 }
 
 fn devices(text: &str) -> Result<RangeInclusive<usize>> {
@@ -179,7 +205,8 @@ fn one(args: &Args, plan: Plan) -> Line {
     let mut failed = None;
     if outcome.failure.is_some() {
         failed = Some(plan);
-        if let Some(plan) = failed.as_mut().filter(|_| args.minimise) {
+        let minimises = if args.trace.is_some() { args.minimise } else { !args.no_minimise };
+        if let Some(plan) = failed.as_mut().filter(|_| minimises) {
             *plan = minimise(plan, &outcome);
             let again = run(plan);
             if again.failure.is_some() {
@@ -246,7 +273,14 @@ fn print(reports: &BTreeMap<Scenario, Report>, all: &Report) {
         }
     }
     println!(
-        "sim: {} runs, {} failed, {} messages read {} times and kept from a device {} times, {} comparisons with the model, {} ms",
-        all.runs, all.failures, all.messages, all.read, all.kept, all.compared, all.took_ms
+        "sim: {} runs, {} failed, {} messages read {} times and kept from a device {} times, {} opened by outsiders who were in, {} comparisons with the model, {} ms",
+        all.runs,
+        all.failures,
+        all.messages,
+        all.read,
+        all.kept,
+        all.opened,
+        all.compared,
+        all.took_ms
     );
 }

@@ -32,6 +32,16 @@ pub struct Stats {
     pub beside_ms: u64,
     /// How long they were there to be so, from the first attack on.
     pub exposed_ms: u64,
+    /// Attacks that were tried.
+    #[serde(default)]
+    pub attacks: usize,
+    /// Those of them that have brought a commit into the room.
+    #[serde(default)]
+    pub effective: usize,
+    /// Messages that insiders, and devices that are not in the room any more, could read with what they
+    /// had: such as they had a leaf for.
+    #[serde(default)]
+    pub opened: usize,
     /// Comparisons with the model.
     pub compared: usize,
     /// Messages that devices were to read, and have read.

@@ -6,6 +6,12 @@ use serde::Serialize;
 
 use crate::{outcome::Outcome, scenario::Scenario};
 
+/// In so many runs of a scenario at least one attack must have done something.
+const ENOUGH_FOR_ATTACKS: usize = 10;
+
+/// Shares of time and percentiles of fewer runs say nothing.
+const ENOUGH_FOR_TARGETS: usize = 50;
+
 /// The results of the runs of one scenario, or of all.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -26,6 +32,13 @@ pub struct Report {
     pub commits: usize,
     /// The most commits in one run.
     pub most_commits: usize,
+    /// Attacks that were tried.
+    pub attacks: usize,
+    /// Those of them that have brought a commit into the room.
+    pub effective: usize,
+    /// Messages that insiders, and devices that are not in the room any more, could read with what they
+    /// had: such as they had a leaf for.
+    pub opened: usize,
     /// Comparisons with the model.
     pub compared: usize,
     /// How long attacks did harm to honest devices, in simulated milliseconds.
@@ -56,6 +69,9 @@ impl Report {
         self.kept += stats.kept;
         self.commits += stats.commits;
         self.most_commits = self.most_commits.max(stats.commits);
+        self.attacks += stats.attacks;
+        self.effective += stats.effective;
+        self.opened += stats.opened;
         self.compared += stats.compared;
         self.attacked_ms += stats.attacked_ms;
         for (harm, milliseconds) in &stats.harms {
@@ -82,13 +98,18 @@ impl Report {
         let name = scenario.map_or("all", Scenario::name);
         let runs = self.runs.max(1);
         let number = |sends: Option<usize>| sends.map_or("-".to_owned(), |sends| sends.to_string());
+        let has_harm = scenario.is_none_or(Scenario::has_harm);
         let share = |part: u64| match self.exposed_ms {
-            0 => "     -".to_owned(),
-            all => format!("{:5.2}%", 100.0 * ratio(part, all)),
+            all if all > 0 && has_harm => format!("{:5.2}%", 100.0 * ratio(part, all)),
+            _ => "     -".to_owned(),
+        };
+        let attacks = match self.attacks {
+            0 => "-".to_owned(),
+            all => format!("{}/{all}", self.effective),
         };
         let (bad, beside) = (share(self.attacked_ms), share(self.beside_ms));
         format!(
-            "{name:20} {:6} {:6} {:5} {:5} {:5} {:8} {:8} {bad} {beside} {:7}",
+            "{name:20} {:6} {:6} {:5} {:5} {:5} {:8} {:8} {attacks:>11} {bad} {beside} {:7}",
             self.runs,
             self.failures,
             number(self.sends_of(50)),
@@ -98,6 +119,36 @@ impl Report {
             self.most_commits,
             self.took_ms / u128::try_from(runs).unwrap_or(1),
         )
+    }
+
+    /// What is missed by the runs of a scenario: no attack in it has brought a commit into the room, though
+    /// there were runs enough.
+    pub fn has_no_attack(&self, scenario: Scenario) -> bool {
+        scenario.is_attack() && self.runs >= ENOUGH_FOR_ATTACKS && self.effective == 0
+    }
+
+    /// The targets that a scenario misses, by what was asked of the machine (docs/forks.md, "Targets").
+    /// Nothing is said of fewer runs than mean something.
+    pub fn misses(&self, scenario: Scenario) -> Vec<String> {
+        let mut misses = Vec::new();
+        if self.runs < ENOUGH_FOR_TARGETS {
+            return misses;
+        }
+        if scenario.has_harm() {
+            let bad = 100.0 * ratio(self.attacked_ms, self.exposed_ms.max(1));
+            let target = if scenario == Scenario::LoneFounder { 8.0 } else { 3.0 };
+            if bad > target {
+                misses.push(format!("bad for {bad:.2} % of the time, at most {target} %"));
+            }
+        }
+        if !scenario.is_attack() {
+            for (percent, target) in [(50, 1), (95, 6)] {
+                if let Some(sends) = self.sends_of(percent).filter(|sends| *sends > target) {
+                    misses.push(format!("p{percent} is {sends}, at most {target}"));
+                }
+            }
+        }
+        misses
     }
 
     /// The harms that attacks did, the longest first: what, by which attack, and for which share of the
@@ -112,7 +163,7 @@ impl Report {
     /// What the columns of [`Report::line`] are.
     pub fn head() -> String {
         format!(
-            "{:20} {:>6} {:>6} {:>5} {:>5} {:>5} {:>8} {:>8} {:>6} {:>6} {:>7}",
+            "{:20} {:>6} {:>6} {:>5} {:>5} {:>5} {:>8} {:>8} {:>11} {:>6} {:>6} {:>7}",
             "scenario",
             "runs",
             "failed",
@@ -121,6 +172,7 @@ impl Report {
             "most",
             "commits",
             "most",
+            "attacks",
             "bad",
             "beside",
             "ms/run"
@@ -152,7 +204,27 @@ mod tests {
             (Some(0), Some(1), Some(1))
         );
         assert_eq!(report.sends_of(96), Some(6));
+        let enough = Report { runs: ENOUGH_FOR_TARGETS, ..report.clone() };
+        assert!(enough.misses(Scenario::Calm).is_empty());
+        let late = Report { sends: BTreeMap::from([(2, 94), (7, 6)]), ..enough };
+        let missed = ["p50 is 2, at most 1", "p95 is 7, at most 6"];
+        assert_eq!(late.misses(Scenario::Calm), missed);
+        // With insiders it takes as long as it takes.
+        assert!(late.misses(Scenario::Insiders).is_empty());
+        assert!(Report { runs: ENOUGH_FOR_TARGETS - 1, ..late }.misses(Scenario::Calm).is_empty());
         report.sends.clear();
         assert_eq!(report.sends_of(50), None);
+    }
+
+    #[test]
+    fn too_much_harm_is_missed_and_attacks_that_do_nothing_are_noticed() {
+        let (runs, exposed_ms) = (ENOUGH_FOR_TARGETS, 1000);
+        let report = Report { runs, exposed_ms, attacked_ms: 40, attacks: 50, ..Report::default() };
+        assert_eq!(report.misses(Scenario::Insiders), ["bad for 4.00 % of the time, at most 3 %"]);
+        assert!(report.misses(Scenario::LoneFounder).is_empty());
+        assert!(report.misses(Scenario::Flood).is_empty());
+        assert!(report.has_no_attack(Scenario::Flood));
+        assert!(!report.has_no_attack(Scenario::Calm));
+        assert!(!Report { effective: 1, ..report }.has_no_attack(Scenario::Flood));
     }
 }

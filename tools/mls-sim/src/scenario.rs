@@ -115,6 +115,13 @@ impl Scenario {
         !matches!(self, Calm | Mixed | Race | Partition | Crashes | Gaps | SoftFailed)
     }
 
+    /// Whether the time under attack is measured in it. Not where the attacks' commits are ordinary ones
+    /// in number or in what reaches whom, and are not noted as an attack's.
+    pub fn has_harm(self) -> bool {
+        use Scenario::{Double, Flood, Withheld, WithheldForEver};
+        self.is_attack() && !matches!(self, Double | Flood | Withheld | WithheldForEver)
+    }
+
     /// The one with a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|scenario| scenario.name() == name)

@@ -10,12 +10,15 @@ mod time;
 
 pub(crate) use self::time::MAX_WAIT;
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use matrix_sdk_crypto_mls::{
     Notice,
     store::MlsStore as _,
-    testing::{SimDevice, SimServer, TestClock},
+    testing::{DeviceName, SimDevice, SimServer, TestClock},
 };
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::room::member::MembershipState};
 
@@ -71,8 +74,23 @@ pub(crate) struct Member {
 
 /// A message.
 pub(crate) struct Said {
-    /// Users whom the sender knew to be gone.
-    pub(crate) known_gone: Vec<OwnedUserId>,
+    /// Whom the sender knew to be gone.
+    pub(crate) known_gone: Gone,
+}
+
+/// Who is gone, as far as a device knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gone {
+    /// Users who have left, or were thrown out.
+    pub(crate) users: Vec<OwnedUserId>,
+    /// Devices that were deleted, of users whose device list it has and has no reason to doubt.
+    pub(crate) devices: BTreeSet<DeviceName>,
+}
+
+impl Gone {
+    pub(crate) fn has(&self, device: &DeviceName) -> bool {
+        self.users.contains(&device.0) || self.devices.contains(device)
+    }
 }
 
 impl World {

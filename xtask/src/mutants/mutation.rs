@@ -12,7 +12,7 @@
 //! ----
 //! ```
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 
@@ -33,7 +33,27 @@ pub struct Mutation {
     new: String,
 }
 
+/// Tests of one package. Several mutations can have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Runs<'a> {
+    /// The package.
+    pub package: &'a str,
+    /// Parts of the tests' names.
+    pub tests: &'a str,
+}
+
+impl fmt::Display for Runs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.tests, self.package)
+    }
+}
+
 impl Mutation {
+    /// Which tests are to notice.
+    pub fn runs(&self) -> Runs<'_> {
+        Runs { package: &self.package, tests: &self.tests }
+    }
+
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("no {}", path.display()))?;

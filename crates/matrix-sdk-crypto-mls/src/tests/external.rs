@@ -15,7 +15,7 @@ use crate::{
 const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
 
 /// A device of a user who has just joined, and who sees what was there before.
-async fn newcomer(server: &SimServer, by: &SimDevice, name: &str) -> SimDevice {
+pub(super) async fn newcomer(server: &SimServer, by: &SimDevice, name: &str) -> SimDevice {
     let device = server.device(name, "DEVICE").logs_in().await;
     by.invites(&device);
     let device = device.joins(by).await;

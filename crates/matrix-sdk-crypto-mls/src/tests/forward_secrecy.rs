@@ -1,5 +1,7 @@
 //! What a thief gets who takes a whole store and has every event that was ever sent (protocol §9).
 
+mod newcomers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_dmls::{Group, GroupChanges, GroupError, HistoryPolicy, NodeId, Received, SeenBecause};
@@ -107,14 +109,33 @@ impl Thief {
         self.messages.iter().filter_map(reads).collect()
     }
 
-    /// The messages that can be read with the epoch keys in the store.
-    pub(super) fn reads_with_the_keys(&self) -> BTreeSet<String> {
-        let mut group = Group::new(self.room_id.as_str());
-        group.apply(self.stored.group.clone());
+    /// The messages that can be read once what waits for the server's answer is taken for accepted, with
+    /// nothing else of the store.
+    fn accepts_what_is_pending(&self) -> BTreeSet<String> {
+        let mut read = BTreeSet::new();
+        for node in self.stored.group.pending.keys() {
+            let mut group = Group::new(self.room_id.as_str());
+            let epoch_keys = BTreeMap::new();
+            group.apply(GroupChanges { epoch_keys, ..self.stored.group.clone() });
+            let changes = group.accept(*node).unwrap();
+            group.apply(changes);
+            read.extend(self.reads_with(&group));
+        }
+        read
+    }
+
+    fn reads_with(&self, group: &Group) -> BTreeSet<String> {
         let reads = |(message, bytes): &(SentMessage, Vec<u8>)| {
             group.decrypt(bytes).is_ok().then(|| message.text.clone())
         };
         self.messages.iter().filter_map(reads).collect()
+    }
+
+    /// The messages that can be read with the epoch keys in the store.
+    pub(super) fn reads_with_the_keys(&self) -> BTreeSet<String> {
+        let mut group = Group::new(self.room_id.as_str());
+        group.apply(self.stored.group.clone());
+        self.reads_with(&group)
     }
 }
 
@@ -186,6 +207,44 @@ async fn kept_history_is_readable_for_a_thief() {
     let thief = Thief::robs(&server, &bob).await;
     let all = ["hello", "on Alice's branch", "on Bob's branch", "number 1", "number 2"];
     assert_eq!(thief.reads_with_the_keys(), texts(&all));
+
+    // It is the keys that read: with nothing but them taken away, the same copy reads nothing. And the
+    // policy that keeps them: with `days` they are gone by then.
+    let mut without = thief;
+    without.stored.group.epoch_keys.clear();
+    assert_eq!(without.reads_with_the_keys(), texts(&[]));
+    let (server, alice, bob) = room(HistoryPolicy::Days(7.try_into().unwrap())).await;
+    talk(&alice, &bob).await;
+    assert_eq!(Thief::robs(&server, &bob).await.reads_with_the_keys(), texts(&all));
+    server.clock().advance(100 * TestClock::DAY);
+    bob.syncs().await;
+    // The epoch that Bob sends in stays.
+    assert_eq!(Thief::robs(&server, &bob).await.reads_with_the_keys(), texts(&["number 2"]));
+}
+
+/// A commit of one's own that waits for the server's answer is there with the epoch that it makes.
+#[tokio::test]
+async fn a_pending_commit_is_open_to_a_thief_until_it_is_accepted() {
+    let (server, alice, bob) = room(HistoryPolicy::None).await;
+    let before = bob.store().writes();
+    bob.starts_to_update_keys().await;
+    let pending = bob.store().writes();
+    bob.pumps().await;
+    alice.syncs().await;
+    alice.says("in Bob's epoch").await;
+    settle(&[&alice, &bob]).await;
+
+    // The state of its parent alone does not give it: its secrets are Bob's.
+    let early = Thief::robs_as_after(&server, &bob, before).await;
+    assert_eq!(early.accepts_what_is_pending(), texts(&[]));
+    assert_eq!(early.reads_what_it_derives(), texts(&[]));
+    let thief = Thief::robs_as_after(&server, &bob, pending).await;
+    assert_eq!(thief.stored.group.pending.len(), 1);
+    assert_eq!(thief.accepts_what_is_pending(), texts(&["in Bob's epoch"]));
+    let late = Thief::robs(&server, &bob).await;
+    assert!(late.stored.group.pending.is_empty());
+    assert_eq!(late.accepts_what_is_pending(), texts(&[]));
+    assert_eq!(late.reads_what_it_derives(), texts(&[]));
 }
 
 /// With `none` the key of a message goes when it is read, what is left of an epoch's keys goes with the
@@ -236,24 +295,4 @@ async fn a_commit_that_was_not_processed_is_open_to_a_thief() {
     alice.says("healed").await;
     let thief = Thief { stored: thief.stored, ..Thief::robs(&server, &bob).await };
     assert_eq!(thief.reads_what_it_derives(), texts(&["not heard of"]));
-}
-
-/// External commits are protected by no puncture: while the external secret is held, a thief can
-/// derive them again. An hour after the first child it is gone.
-#[tokio::test]
-async fn external_secrets_go_after_an_hour() {
-    let (server, alice, bob) = room(HistoryPolicy::None).await;
-    alice.updates_keys().await;
-    settle(&[&alice, &bob]).await;
-    let takes = |thief: &Thief| {
-        let vaults = thief.stored.group.vaults.values().flatten();
-        vaults.filter(|vault| vault.takes_external_commits()).count()
-    };
-    let held = Thief::robs(&server, &bob).await.stored.group.states.len();
-    assert_eq!(takes(&Thief::robs(&server, &bob).await), held);
-    server.clock().advance(TestClock::HOUR);
-    bob.syncs().await;
-    let thief = Thief::robs(&server, &bob).await;
-    assert_eq!(thief.stored.group.states.len(), held);
-    assert_eq!(takes(&thief), 1);
 }

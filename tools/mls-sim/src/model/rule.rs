@@ -18,8 +18,9 @@ impl Model {
         leads(&start).then(|| self.descend(start, knowledge, held))
     }
 
-    /// "From the anchor downward, if it is known and descends from the founding commit, else from the
-    /// oldest known node."
+    /// "At the anchor, if it is known and is the oldest known node or lies below it; else at the oldest
+    /// known node." Oldest is here the topmost known one above the root, or above the entrance: the choice
+    /// among several topmost nodes without either is not in the model.
     pub fn start(&self, knowledge: &Knowledge) -> Option<Id> {
         let known = |id: &Id| knowledge.known.contains(id);
         let by_its_author = |(root, sender): &(Id, String)| {

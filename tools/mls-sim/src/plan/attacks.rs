@@ -48,7 +48,8 @@ impl Draw {
             Scenario::WelcomeFromRemoved => {
                 let guest = setup.users - 1;
                 self.actions.push(Action::Kick(0, guest));
-                self.actions.extend([Action::Say(0), Action::Settle]);
+                // Who speaks has to know of it, or the guest stays in, and cannot be added again.
+                self.actions.extend([Action::Settle, Action::Say(0), Action::Settle]);
                 self.does(evil, Attack::Remember);
                 self.removed_long_ago(evil);
                 self.actions.extend([

@@ -8,7 +8,7 @@ use matrix_sdk_crypto_mls::{
         InstanceId, LocalMember, NodeId, PendingCommit, TrustRequirement, Welcome,
     },
     store::MlsStore as _,
-    testing::DeviceName,
+    testing::{DeviceName, SimEvent},
     types::events::{CommitEventContent, ToDeviceWelcomeEventContent},
 };
 use ruma::{OwnedEventId, TransactionId};
@@ -61,9 +61,14 @@ impl World {
         let seen = self.commits_seen_by(d);
         let gone_on = self.gone_on_from(&seen, &insider);
         insider.follows(&seen);
+        let before = self.commits();
         let tried = self.tries_attack(d, &mut insider, attack);
         if let Err(why) = tried {
             self.note(&format!("  comes to nothing: {why}"));
+        }
+        if *attack != Attack::Remember {
+            self.stats.attacks += 1;
+            self.stats.effective += usize::from(self.commits() > before);
         }
         self.notes_deeds(&mut insider, attack, &gone_on);
         self.insiders.insert(d, insider);
@@ -109,9 +114,17 @@ impl World {
     /// All commits that a device's homeserver has, with their parents' contexts.
     pub(crate) fn commits_seen_by(&self, d: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let user = &self.users[self.devices[d].user];
-        let events = self.server.events_seen_by(&self.room_id, user).into_iter();
-        events
-            .filter(|event| event.event_type == COMMIT)
+        self.commits_of(self.server.events_seen_by(&self.room_id, user))
+    }
+
+    /// All commits that are in the room, with their parents' contexts.
+    pub(crate) fn all_commit_events(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.commits_of(self.server.events(&self.room_id))
+    }
+
+    fn commits_of(&self, events: Vec<SimEvent>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let commits = events.into_iter().filter(|event| event.event_type == COMMIT);
+        commits
             .map(|event| self.server.with_files(event).content)
             .filter_map(|content| serde_json::from_value::<CommitEventContent>(content).ok())
             .filter_map(|content| Some((content.commit?.0, content.parent_context.0)))

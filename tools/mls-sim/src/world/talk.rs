@@ -1,13 +1,15 @@
 //! Messages, and keys renewed.
 
+use std::collections::BTreeSet;
+
 use matrix_sdk_crypto_mls::{
     MlsError,
     store::MlsStore as _,
     testing::{SimDevice, SimError},
 };
-use ruma::{OwnedUserId, events::room::member::MembershipState};
+use ruma::events::room::member::MembershipState;
 
-use super::{Said, World};
+use super::{Gone, Said, World};
 use crate::failure::Failure;
 
 impl World {
@@ -38,9 +40,7 @@ impl World {
             Ok(event_id) => {
                 let sent = self.server.sent_messages();
                 let message = sent.last().expect("it was sent just now");
-                if let Some(gone) =
-                    message.readers.iter().find(|reader| known_gone.contains(&reader.0))
-                {
+                if let Some(gone) = message.readers.iter().find(|reader| known_gone.has(reader)) {
                     let found =
                         format!("{device:?} encrypts {text:?} to {gone:?}, who it knows is gone");
                     return Err(Failure::new("removed-reads", found));
@@ -66,15 +66,31 @@ impl World {
         }
     }
 
-    /// Users whom a device knows to be gone.
-    async fn known_gone(&self, device: &SimDevice) -> Result<Vec<OwnedUserId>, Failure> {
-        let room = device.store().load_room(&self.room_id).await;
-        let room = room.map_err(|error| Failure::new("store", error.to_string()))?;
+    /// Whom a device knows to be gone.
+    async fn known_gone(&self, device: &SimDevice) -> Result<Gone, Failure> {
+        fn wrong(error: impl std::fmt::Display) -> Failure {
+            Failure::new("store", error.to_string())
+        }
+        let room = device.store().load_room(&self.room_id).await.map_err(wrong)?;
         let members = room.map(|room| room.view.members).unwrap_or_default();
-        let gone = members.into_iter().filter(|(_, membership)| {
+        let users = members.into_iter().filter(|(_, membership)| {
             matches!(membership, MembershipState::Leave | MembershipState::Ban)
         });
-        Ok(gone.map(|(user, _)| user).collect())
+        let users = users.map(|(user, _)| user).collect();
+        let tracked = device.olm().store().load_tracked_users().await.map_err(wrong)?;
+        let fresh: BTreeSet<_> =
+            tracked.into_iter().filter(|user| !user.dirty).map(|user| user.user_id).collect();
+        let mut devices = BTreeSet::new();
+        for gone in self.devices.iter().filter(|member| member.is_gone) {
+            let name = gone.device.name();
+            if fresh.contains(&name.0) {
+                let list = device.olm().get_user_devices(&name.0, None).await.map_err(wrong)?;
+                if list.get(&name.1).is_none() {
+                    devices.insert(name.clone());
+                }
+            }
+        }
+        Ok(Gone { users, devices })
     }
 
     /// A device renews its keys if it can.

@@ -168,3 +168,17 @@ fn extension() -> GroupExtension {
         history: crate::HistoryPolicy::Keep,
     }
 }
+
+/// The names of those who have a leaf at a node, by leaf.
+pub(crate) fn names_at(scenario: &Scenario, node: &str) -> Vec<String> {
+    let members = scenario.rosters[&id(node)].iter().map(|(_, member)| member.device());
+    let named = members.map(|device| {
+        let user = device.user_id.trim_start_matches('@').trim_end_matches(":example.org");
+        let again = if device.device_key == [2; 32] { "'" } else { "" };
+        match device.device_id.as_str() {
+            "1" => format!("{user}{again}"),
+            number => format!("{user}/{number}{again}"),
+        }
+    });
+    named.collect()
+}

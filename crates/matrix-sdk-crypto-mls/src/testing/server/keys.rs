@@ -155,6 +155,12 @@ impl SimServer {
         self.state().device(to).to_device.push(event);
     }
 
+    /// The to-device messages that wait for a device, as a server can record them.
+    pub fn records_to_device_of(&self, name: &DeviceName) -> Vec<serde_json::Value> {
+        let waiting = self.state().device(name).to_device.clone();
+        waiting.iter().map(|event| serde_json::from_str(event.json().get()).unwrap()).collect()
+    }
+
     /// Deletes a device: its keys are gone, and everybody is told.
     pub fn deletes_device(&self, name: &DeviceName) {
         let mut state = self.state();
