@@ -4,10 +4,10 @@
 mod downloads;
 mod uploads;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use matrix_dmls::{Group, GroupError, NodeId, PublicParts};
-use ruma::{EventId, OwnedEventId, RoomId, TransactionId};
+use ruma::{EventId, OwnedEventId, RoomId, TransactionId, UserId};
 use tracing::debug;
 
 pub(super) use self::{
@@ -23,8 +23,9 @@ use crate::{
     types::events::{CommitEventContent, GraphCommit, GraphContent, MediaFile},
 };
 
-/// At most this many commits of a room wait for their files.
-const MAX_WAITING: usize = 100;
+/// At most this many commits of a room wait for their files. Over that whoever has the most loses the
+/// oldest, so that one that posts many only hurts itself; it is looked for as any that is missing.
+const MAX_WAITING: usize = 300;
 
 /// At most this many commits up from an epoch there has to be one whose event has a ratchet tree.
 const MAX_CLIMB: usize = 32;
@@ -66,23 +67,27 @@ impl MlsMachine {
         let Some(hash) = file.hash().filter(|_| file.may_be_fetched()) else {
             return Ok(Some("its file is too large, or has no address"));
         };
-        let is_known = room.commit_events.values().any(|known| known == event_id)
-            || room.view.files.iter().any(|waiting| waiting.event_id == *event_id);
-        if is_known {
+        let is_known = room.commit_events.values().any(|known| known == event_id);
+        if is_known || Self::waits_for_file(room, event_id) {
             return Ok(None);
-        }
-        if room.view.files.len() >= MAX_WAITING {
-            return Ok(Some("too many commits wait for their files"));
         }
         self.queue(room, event_id, NodeId::from_bytes(hash), head).await?;
         let mut view = room.view.clone();
+        let mut changes = Changes::default();
+        while view.files.len() >= MAX_WAITING {
+            let gone = of_who_has_most(&view.files).map(|place| view.files.remove(place));
+            let Some(gone) = gone else { break };
+            self.transient().files.forget(&room.id, &gone.file);
+            changes.room(&room.id).queued.insert(gone.event_id, None);
+        }
         view.files.push(WaitingFile {
             file: file.clone(),
             event_id: event_id.clone(),
             sender: head.sender.clone(),
             since: self.now(),
         });
-        self.save_view(room, view).await?;
+        changes.room(&room.id).view = Some(view);
+        self.save(room, changes).await?;
         self.plan_files(room);
         Ok(None)
     }
@@ -102,7 +107,12 @@ impl MlsMachine {
         }
     }
 
-    /// Whether the commit that an event carries is in a file that is being fetched.
+    /// Whether an event is here whose commit is in a file that is not.
+    pub(super) fn waits_for_file(room: &Room, event_id: &EventId) -> bool {
+        room.view.files.iter().any(|waiting| waiting.event_id == *event_id)
+    }
+
+    /// The same, while that file is being fetched.
     pub(super) fn is_file_coming(&self, room: &Room, event_id: &EventId) -> bool {
         let mut waiting = room.view.files.iter();
         waiting.any(|waiting| waiting.event_id == *event_id && self.is_coming(&waiting.file))
@@ -175,6 +185,7 @@ impl MlsMachine {
             let mut view = room.view.clone();
             let mut changes = Changes::default();
             for waiting in view.files.extract_if(.., |waiting| is_old(waiting)) {
+                self.transient().files.forget(&room.id, &waiting.file);
                 changes.room(&room.id).queued.insert(waiting.event_id.clone(), None);
                 self.notify(Notice::CommitDropped {
                     room_id: room.id.clone(),
@@ -312,4 +323,14 @@ impl MlsMachine {
         self.transient().files.is_done(request_id);
         Ok(())
     }
+}
+
+/// The oldest entry of the user that has the most.
+fn of_who_has_most(files: &[WaitingFile]) -> Option<usize> {
+    let mut counts: BTreeMap<&UserId, usize> = BTreeMap::new();
+    for file in files {
+        *counts.entry(&file.sender).or_default() += 1;
+    }
+    let (most, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    files.iter().position(|file| file.sender == most)
 }

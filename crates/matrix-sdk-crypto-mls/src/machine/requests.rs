@@ -464,7 +464,7 @@ impl MlsMachine {
         self.note_failed_claims(&room_id, soon, UNREACHABLE_PAUSE).await
     }
 
-    async fn note_failed_claims(
+    pub(super) async fn note_failed_claims(
         &self,
         room_id: &ruma::RoomId,
         failed: Vec<(DeviceName, String)>,

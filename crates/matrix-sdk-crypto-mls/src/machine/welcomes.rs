@@ -98,7 +98,9 @@ impl MlsMachine {
         let named = commit.filter(|commit| commit.event_id == welcome.content.epoch_event);
         let Some(commit) = named else {
             // Who is only invited may not read it, and would use up the tries.
-            if room.view.is_joined(self.user_id().as_str()) {
+            let event_id = &welcome.content.epoch_event;
+            if room.view.is_joined(self.user_id().as_str()) && !Self::waits_for_file(room, event_id)
+            {
                 self.transient().fetch(&room.id, &welcome.content.epoch_event, self.now());
             }
             return Ok(Verdict::Hold);

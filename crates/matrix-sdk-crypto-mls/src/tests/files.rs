@@ -1,5 +1,6 @@
 //! Commits and ratchet trees that do not fit into an event (protocol §2, §6).
 
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use ruma::OwnedEventId;
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::{
     Notice,
+    store::MlsStore as _,
     testing::{Fault, RequestKind, SimDevice, SimError, SimServer, TestClock},
 };
 
@@ -201,6 +203,9 @@ async fn a_server_that_takes_no_files_is_reported() {
         |notice: &Notice| matches!(notice, Notice::UploadRefused { bytes, .. } if *bytes > 1000);
     assert!(notices.iter().any(is_refused), "{notices:?}");
     assert!(notices.iter().any(|notice| matches!(notice, Notice::CommitRefused { .. })));
+    // Those who cannot be added are named, and their key packages are not used up by new tries.
+    let left_out = |notice: &&Notice| matches!(notice, Notice::DeviceWithoutMls { reason, .. } if reason.contains("a file of"));
+    assert_eq!(notices.iter().filter(left_out).count(), 6);
     assert!(said.is_ok() || matches!(said, Err(SimError::Machine(_))), "{said:?}");
     assert_eq!(alice.node().await, before);
     // An update needs no file.
@@ -209,7 +214,12 @@ async fn a_server_that_takes_no_files_is_reported() {
     settle(&all(&alice, &others)).await;
     assert_one_epoch(&all(&alice, &others)).await;
     server.limits_uploads(100_000);
+    let claims = requests(&alice, RequestKind::KeysClaim);
     pass(&[&alice], 11 * TestClock::MINUTE).await;
+    alice.says("still not").await;
+    assert_eq!(requests(&alice, RequestKind::KeysClaim), claims);
+    assert_eq!(alice.devices_in_group().await.len(), 8);
+    pass(&[&alice], TestClock::HOUR).await;
     alice.says("now you can").await;
     assert_eq!(alice.devices_in_group().await.len(), 14);
 }
@@ -256,6 +266,43 @@ async fn files_that_cannot_be_what_they_should_be_are_not_fetched() {
     bob.syncs().await;
     pass(&[bob], 3 * 24 * 60 * TestClock::MINUTE).await;
     assert_eq!(requests(bob, RequestKind::Download) - before, asked);
+}
+
+/// Somebody names more files that are not there than are waited for: that is at its own expense.
+#[tokio::test]
+async fn many_files_that_are_not_there_keep_no_other_from_coming() {
+    let (server, alice, others) = large_room().await;
+    let (bob, mallory) = (&others[0], &others[1]);
+    let asked = requests(bob, RequestKind::Download);
+    for number in 0..310_u32 {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        let file = json!({
+            "url": format!("mxc://example.org/none{number}"),
+            "sha256": STANDARD_NO_PAD.encode(hash),
+            "size": 1000,
+        });
+        let content = json!({
+            "algorithm": matrix_dmls::ALGORITHM,
+            "commit_file": file,
+            "parent_context": "AAAA",
+        });
+        server.forges_event(bob.room(), mallory.user_id(), COMMIT, None, content);
+        if number % 100 == 99 {
+            bob.syncs().await;
+            alice.syncs().await;
+        }
+    }
+    // Each was asked for once, and not again before a minute is over.
+    assert_eq!(requests(bob, RequestKind::Download), asked + 300);
+    bob.syncs().await;
+    let event = adds_many(&alice).await;
+    settle(&[&alice, bob]).await;
+    bob.has_read(&event, "hello, all of you");
+    assert_one_epoch(&[&alice, bob]).await;
+    let waiting = bob.store().load_room(bob.room()).await.unwrap().unwrap().view.files;
+    assert_eq!(waiting.len(), 299);
+    assert!(waiting.iter().all(|waiting| waiting.sender == *mallory.user_id()));
 }
 
 /// The store fails at every write while a commit in a file is taken.

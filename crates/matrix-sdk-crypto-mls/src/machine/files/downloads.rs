@@ -21,8 +21,9 @@ const MINUTE: u64 = 60 * 1000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// At most this many files are remembered that are to be fetched, and so many are fetched at once.
-const MAX_DOWNLOADS: usize = 200;
+/// At most this many files are remembered that are to be fetched, of all rooms together: each has a limit
+/// of its own. So many are fetched at once.
+const MAX_DOWNLOADS: usize = 10_000;
 const MAX_AT_ONCE: usize = 4;
 
 /// So much is fetched in an hour of what one user has posted, in bytes.
@@ -80,12 +81,7 @@ impl Files {
             return if known.tries == 0 { File::Coming } else { File::Unavailable };
         }
         if self.downloads.len() >= MAX_DOWNLOADS {
-            // What was asked for in vain most often makes room.
-            let worst = (0..self.downloads.len())
-                .filter(|place| self.downloads.get(*place).is_some_and(|one| one.tries > 0))
-                .max_by_key(|place| self.downloads.get(*place).map(|one| one.tries));
-            let Some(worst) = worst else { return File::Unavailable };
-            self.downloads.swap_remove(worst);
+            return File::Unavailable;
         }
         let rests_until = self.free_at(by, file.size, now);
         self.downloads.push(Download {
@@ -177,6 +173,11 @@ impl Files {
     /// A file has come, and was used.
     pub(super) fn is_done(&mut self, id: &TransactionId) {
         self.downloads.retain(|one| one.id != id);
+    }
+
+    /// Nobody waits for a file any more.
+    pub(super) fn forget(&mut self, room_id: &RoomId, file: &MediaFile) {
+        self.downloads.retain(|one| one.room_id != room_id || one.file != *file);
     }
 
     /// Keeps a graph until its files are here.

@@ -3,11 +3,11 @@
 use ruma::{OwnedTransactionId, RoomId, TransactionId, api::client::media::create_content};
 use serde::Serialize;
 
-use super::super::{MlsMachine, again::again};
+use super::super::{MlsMachine, again::again, membership::CLAIM_PAUSE};
 use crate::{
     error::MlsError,
     notice::Notice,
-    store::{Changes, OutboxRequest, OutboxRequestKind},
+    store::{Changes, OutboxRequest, OutboxRequestKind, WelcomeRecipient},
     types::{
         events::{CommitEventContent, MediaFile},
         requests::{AnyOutgoingRequest, OutgoingRequest},
@@ -146,12 +146,18 @@ impl MlsMachine {
         let bytes = bytes.map_or(0, |bytes| bytes.0.len());
         self.notify(Notice::UploadRefused { room_id: room_id.clone(), bytes });
         // Those whom the commit adds would need the tree; others can do without.
-        let is_needed = part == Part::Commit || content.encrypted_group_info.is_some();
-        if is_needed {
-            return Ok(Some(id));
+        if part == Part::Tree && content.encrypted_group_info.is_none() {
+            again!(self.drop_tree(&room_id, &mut request))?;
+            return Ok(None);
         }
-        again!(self.drop_tree(&room_id, &mut request))?;
-        Ok(None)
+        if let OutboxRequestKind::Commit { recipients, .. } = &request.kind {
+            // Not again with new key packages as soon as commits are tried again.
+            let reason = format!("the server does not take a file of {bytes} bytes");
+            let name = |one: &WelcomeRecipient| (one.user_id.clone(), one.device_id.clone());
+            let failed = recipients.iter().map(|one| (name(one), reason.clone())).collect();
+            self.note_failed_claims(&room_id, failed, CLAIM_PAUSE).await?;
+        }
+        Ok(Some(id))
     }
 
     async fn drop_tree(
