@@ -42,7 +42,8 @@ async fn version_1_opens() {
 fn assert_contains(found: &Value, expected: &Value, path: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {
-            for (key, value) in expected {
+            // Welcomes had a part in which is the commit's event now, before anything was released.
+            for (key, value) in expected.iter().filter(|(key, _)| *key != "shared") {
                 assert_contains(&found[key], value, &format!("{path}/{key}"));
             }
         }

@@ -113,6 +113,13 @@ impl MlsMachine {
         }
         let commit = match self.with_tree(room, &commit) {
             File::Here(commit) => commit,
+            // What is passed on has only what everybody needs.
+            _ if self.is_own_copy(&commit) => {
+                if room.view.is_joined(self.user_id().as_str()) {
+                    self.transient().fetch(&room.id, &commit.event_id, self.now());
+                }
+                return Ok(Verdict::Hold);
+            }
             _ if commit.content.tree_file.is_none() => {
                 return Ok(Verdict::Drop("its event has no ratchet tree".to_owned()));
             }
