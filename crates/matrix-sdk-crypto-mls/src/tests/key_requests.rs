@@ -206,6 +206,26 @@ async fn the_asked_give_nothing_but_to_who_asks_from_an_epoch_of_now() {
     }
 }
 
+/// Who has the device's Matrix key alone can sign a request, and not make its tag.
+#[tokio::test]
+async fn a_request_with_a_signature_and_no_members_tag_gets_nothing() {
+    for is_a_members in [true, false] {
+        let late = bob_is_late(HistoryPolicy::Keep).await;
+        let (request, whom) = late.request().await;
+        let first: ToDeviceKeyRequestEventContent = serde_json::from_value(request).unwrap();
+        let group = late.bob.group().await;
+        let (_, request) = request_of(&late.bob, &group, late.node, first.tip, "another").await;
+        let mut request: ToDeviceKeyRequestEventContent = serde_json::from_value(request).unwrap();
+        if !is_a_members {
+            request.tag = vec![9; 32].into();
+            let signed = request.signed_json().unwrap();
+            request.signatures = late.bob.mls().signatures_of(&signed).await.unwrap();
+        }
+        let answers = late.answer_of(whom, serde_json::to_value(&request).unwrap()).await;
+        assert_eq!(answers.len(), usize::from(is_a_members));
+    }
+}
+
 /// Who takes a store can ask from the epochs that it has; not any more once the device has new keys.
 #[tokio::test]
 async fn a_thief_of_an_old_store_is_given_nothing() {
