@@ -4,17 +4,20 @@
 mod downloads;
 mod uploads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use matrix_dmls::{Group, GroupError, NodeId, PublicParts};
-use ruma::{EventId, OwnedEventId, RoomId, TransactionId, UserId};
+use ruma::{EventId, OwnedEventId, RoomId, TransactionId};
 use tracing::debug;
 
 pub(super) use self::{
     downloads::Files,
     uploads::{read_id, size_with_files, uploads},
 };
-use super::{MlsMachine, Room, again::again, heavy::heavy, room_events::EventHead};
+use super::{
+    MlsMachine, Room, again::again, heavy::heavy, join_requests::oldest_of_who_has_most,
+    room_events::EventHead,
+};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -75,8 +78,9 @@ impl MlsMachine {
         let mut view = room.view.clone();
         let mut changes = Changes::default();
         while view.files.len() >= MAX_WAITING {
-            let gone = of_who_has_most(&view.files).map(|place| view.files.remove(place));
-            let Some(gone) = gone else { break };
+            let senders = view.files.iter().map(|waiting| &waiting.sender);
+            let Some((oldest, _)) = oldest_of_who_has_most(senders) else { break };
+            let gone = view.files.remove(oldest);
             self.transient().files.forget(&room.id, &gone.file);
             changes.room(&room.id).queued.insert(gone.event_id, None);
         }
@@ -323,14 +327,4 @@ impl MlsMachine {
         self.transient().files.is_done(request_id);
         Ok(())
     }
-}
-
-/// The oldest entry of the user that has the most.
-fn of_who_has_most(files: &[WaitingFile]) -> Option<usize> {
-    let mut counts: BTreeMap<&UserId, usize> = BTreeMap::new();
-    for file in files {
-        *counts.entry(&file.sender).or_default() += 1;
-    }
-    let (most, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-    files.iter().position(|file| file.sender == most)
 }

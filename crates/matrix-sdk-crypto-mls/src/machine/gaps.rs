@@ -11,8 +11,7 @@ use tracing::debug;
 use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
-    room::{Gap, Gaps},
-    store::Changes,
+    room::{Gap, Gaps, RoomView},
 };
 
 const MINUTE: u64 = 60 * 1000;
@@ -204,11 +203,8 @@ impl MlsMachine {
         if gaps == room.view.gaps {
             return Ok(());
         }
-        let mut view = room.view.clone();
-        view.gaps = gaps;
-        let mut changes = Changes::default();
-        changes.room(&room.id).view = Some(view);
-        self.save(room, changes).await
+        let view = RoomView { gaps, ..room.view.clone() };
+        self.save_view(room, view).await
     }
 
     /// Decides what to do next about what is missing in a room. To be called when something has come,

@@ -442,6 +442,20 @@ pub(super) fn has_stayed_since(room: &Room, tip: NodeId, device: &Device, since:
         && matches!(trace_of(room, tip, device, Some(since)), Trace::None)
 }
 
+/// Of things that are listed by who has sent them, oldest first, the place of the first one of the user
+/// that has the most, and how many that user has.
+pub(super) fn oldest_of_who_has_most<'a>(
+    senders: impl Iterator<Item = &'a OwnedUserId> + Clone,
+) -> Option<(usize, usize)> {
+    let mut counts: BTreeMap<&OwnedUserId, usize> = BTreeMap::new();
+    for sender in senders.clone() {
+        *counts.entry(sender).or_default() += 1;
+    }
+    let (most, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+    let mut senders = senders;
+    Some((senders.position(|sender| sender == most)?, count))
+}
+
 /// Keeps the requests within the limits: first those go whose users are not in the room, then whoever
 /// has the most loses its oldest.
 fn limit(requests: &mut Vec<HeldJoinRequest>, view: &RoomView) {
@@ -450,19 +464,11 @@ fn limit(requests: &mut Vec<HeldJoinRequest>, view: &RoomView) {
         requests.retain(|request| wanted.contains(&*request.sender));
     }
     loop {
-        let mut counts: BTreeMap<&OwnedUserId, usize> = BTreeMap::new();
-        for request in requests.iter() {
-            *counts.entry(&request.sender).or_default() += 1;
-        }
-        let Some((most, count)) = counts.into_iter().max_by_key(|(_, count)| *count) else {
-            return;
-        };
+        let senders = requests.iter().map(|request| &request.sender);
+        let Some((oldest, count)) = oldest_of_who_has_most(senders) else { return };
         if count <= MAX_HELD_PER_USER && requests.len() <= MAX_HELD {
             return;
         }
-        let most = most.clone();
-        let oldest = requests.iter().position(|request| request.sender == most);
-        let Some(oldest) = oldest else { return };
         requests.remove(oldest);
     }
 }

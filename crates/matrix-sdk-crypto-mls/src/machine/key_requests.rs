@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::MlsError,
-    room::{KeyRequest, KeyRequests, WantedKey},
+    room::{KeyRequest, KeyRequests, RoomView, WantedKey},
     store::Changes,
     types::events::{
         EncryptedEpochKey, ToDeviceKeyAnswerEventContent, ToDeviceKeyRequestEventContent,
@@ -414,11 +414,8 @@ impl MlsMachine {
         if keys == room.view.keys {
             return Ok(());
         }
-        let mut view = room.view.clone();
-        view.keys = keys;
-        let mut changes = Changes::default();
-        changes.room(&room.id).view = Some(view);
-        self.save(room, changes).await
+        let view = RoomView { keys, ..room.view.clone() };
+        self.save_view(room, view).await
     }
 }
 
