@@ -130,7 +130,7 @@ impl MlsMachine {
                 return self.read_before(room, event_id, &key, &content.ciphertext.0).await;
             }
             // Of an epoch whose key somebody has given us: that may have been a false one.
-            Err(GroupError::Decrypt(_)) if self.want_key(room, node).await? => {
+            Err(GroupError::Decrypt(_)) if self.want_key(room, node, [&*head.sender]).await? => {
                 self.queue(room, event_id, node, head).await?;
                 return Err(DecryptionError::UnknownEpoch(node));
             }
@@ -138,7 +138,7 @@ impl MlsMachine {
                 let reason = self.why_no_key(room, node, epoch);
                 if matches!(reason, DecryptionError::UnknownEpoch(_)) {
                     self.queue(room, event_id, node, head).await?;
-                    self.want_key(room, node).await?;
+                    self.want_key(room, node, [&*head.sender]).await?;
                     let naming = Naming {
                         user: &head.sender,
                         device: None,

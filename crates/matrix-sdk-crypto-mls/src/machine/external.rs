@@ -155,7 +155,7 @@ impl MlsMachine {
             .is_none_or(|(_, named)| named.instance == record.extension.instance);
         if !is_named
             || !may_post(room, record, &sender, relay)
-            || !room.view.is_joined(&record.author.member.device().user_id)
+            || !is_vouched_for(room, record, &top)
         {
             return Ok(None);
         }
@@ -212,7 +212,7 @@ impl MlsMachine {
         if !is_named
             || has_other_key
             || !is_allowed
-            || !room.view.is_joined(&record.author.member.device().user_id)
+            || !is_vouched_for(room, &record, &tip)
             || !room.view.is_joined(&device.user_id)
         {
             return Ok(LetIn::No);
@@ -276,6 +276,19 @@ impl MlsMachine {
         tops.truncate(MAX_ENTRANCES);
         tops
     }
+}
+
+/// Whether somebody who has a say in the room stands for an epoch: its author, who has joined, or
+/// whoever has named the group, if the epoch is known to lie below what the room names. Somebody who
+/// has left can have made an epoch that nobody who is left can be let into but by themselves.
+fn is_vouched_for(room: &Room, record: &CommitRecord, node: &NodeId) -> bool {
+    if room.view.is_joined(&record.author.member.device().user_id) {
+        return true;
+    }
+    let Some((_, named)) = room.view.group.as_ref() else { return false };
+    std::iter::once(*node)
+        .chain(room.group.graph().ancestors(node))
+        .any(|node| node == named.founding || Some(node) == named.anchor)
 }
 
 /// The commits below one, each after its parent.

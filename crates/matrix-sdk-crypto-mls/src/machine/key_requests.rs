@@ -53,6 +53,9 @@ const SAME_USER: u64 = MINUTE;
 const MAX_WANTED: usize = 64;
 const MAX_OF_ONE_USER: usize = 10;
 
+/// At most this many who have spoken in a wanted epoch are remembered.
+const MAX_SPEAKERS: usize = 8;
+
 /// How long a key is wanted, in milliseconds: as long as messages wait.
 const WANTED_AGE: u64 = 30 * DAY;
 
@@ -77,9 +80,14 @@ pub(super) struct HeldKeyRequest {
 }
 
 impl MlsMachine {
-    /// A message waits for an epoch that we know, and that no key reads which we have. If we have a leaf
-    /// in it, its key is asked for. Whether it is.
-    pub(super) async fn want_key(&self, room: &mut Room, node: NodeId) -> Result<bool, MlsError> {
+    /// Messages of these users wait for an epoch that we know, and that no key reads which we have. If we
+    /// have a leaf in it, its key is asked for. Whether it is.
+    pub(super) async fn want_key(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        speakers: impl IntoIterator<Item = &UserId>,
+    ) -> Result<bool, MlsError> {
         if !self.may_be_given(room, &node) {
             return Ok(false);
         }
@@ -97,10 +105,20 @@ impl MlsMachine {
                 next: now.saturating_add(FIRST),
                 asked_on: None,
                 given: BTreeSet::new(),
+                speakers: BTreeSet::new(),
             };
             keys.wanted.insert(node, wanted);
         }
-        let is_wanted = keys.wanted.contains_key(&node);
+        let is_wanted = if let Some(wanted) = keys.wanted.get_mut(&node) {
+            for speaker in speakers {
+                if wanted.speakers.len() < MAX_SPEAKERS {
+                    wanted.speakers.insert(speaker.to_owned());
+                }
+            }
+            true
+        } else {
+            false
+        };
         self.save_keys(room, keys).await?;
         self.plan_gaps(room);
         Ok(is_wanted)
@@ -225,8 +243,9 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// Who is asked for an epoch's key next: by turns the author, who has it for certain, and the others,
-    /// in an order that is another for each who asks. One device of each user first.
+    /// Who is asked for an epoch's key next: by turns the author, who has it for certain, and the others:
+    /// first those who have spoken there, then in an order that is another for each who asks. One device
+    /// of each user first.
     fn whom_to_ask_for_key(
         &self,
         room: &Room,
@@ -242,12 +261,15 @@ impl MlsMachine {
             .filter(|device| *device != own && room.view.is_joined(&device.user_id))
             .filter(|device| !wanted.given.iter().any(|giver| giver.as_str() == device.user_id))
             .collect();
-        others.sort_by_cached_key(|device| -> [u8; 32] {
-            Sha256::new_with_prefix(node.as_bytes())
+        let has_spoken = |device: &Device| {
+            wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
+        };
+        others.sort_by_cached_key(|device| -> (bool, [u8; 32]) {
+            let hash = Sha256::new_with_prefix(node.as_bytes())
                 .chain_update(own.device_key)
                 .chain_update(device.device_key)
-                .finalize()
-                .into()
+                .finalize();
+            (!has_spoken(device), hash.into())
         });
         let is_there = others.iter().position(|device| *device == author);
         let author = is_there.map(|place| others.remove(place));

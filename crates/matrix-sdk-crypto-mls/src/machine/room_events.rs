@@ -546,15 +546,15 @@ impl MlsMachine {
         let mut known = Vec::new();
         let mut changes = Changes::default();
         let mut notices = Vec::new();
-        let mut waits = false;
+        let mut waiting = Vec::new();
         for event in queued {
             let head = EventHead::read_stored(&event.json);
-            if let Some(head) = head.filter(|head| head.event_type == COMMIT) {
+            if let Some(head) = head.as_ref().filter(|head| head.event_type == COMMIT) {
                 // In the queue until it is done with.
                 known
-                    .extend(Box::pin(self.receive_one_commit(room, &event.event_id, &head)).await?);
+                    .extend(Box::pin(self.receive_one_commit(room, &event.event_id, head)).await?);
             } else if open {
-                waits = true;
+                waiting.push(head.map(|head| head.sender));
                 continue;
             } else if let Ok(raw) = RawValue::from_string(event.json) {
                 let (room_id, event_id) = (room.id.clone(), event.event_id.clone());
@@ -569,8 +569,8 @@ impl MlsMachine {
         }
         self.save(room, changes).await?;
         notices.into_iter().for_each(|notice| self.notify(notice));
-        if waits {
-            self.want_key(room, node).await?;
+        if !waiting.is_empty() {
+            self.want_key(room, node, waiting.iter().flatten().map(|sender| &**sender)).await?;
         }
         Ok(known)
     }

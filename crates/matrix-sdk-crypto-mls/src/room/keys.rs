@@ -40,6 +40,9 @@ pub struct WantedKey {
     pub asked_on: Option<NodeId>,
     /// Who has given one; not asked again.
     pub given: BTreeSet<OwnedUserId>,
+    /// Who has sent what waits for it, as the server says, and so is likely to have it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub speakers: BTreeSet<OwnedUserId>,
 }
 
 /// A request for epoch keys that may be answered yet.

@@ -126,6 +126,51 @@ async fn the_founders_second_device_founds_no_second_group() {
     }
 }
 
+/// Nobody else could let her in: Alice, whose group it is, is away, and Bob is gone for good.
+#[tokio::test]
+async fn a_newcomer_lets_itself_into_an_epoch_whose_author_has_left() {
+    let (server, alice, bob) = alice_and_bob().await;
+    bob.updates_keys().await;
+    settle(&[&alice, &bob]).await;
+    let node = bob.node().await.unwrap();
+    alice.kicks(&bob);
+    let carol = newcomer(&server, &alice, "carol").await;
+    assert_eq!(carol.group().await.chosen_tip(), Some(node));
+    let event = carol.says("hello, I am new").await;
+    // It is not for him.
+    bob.tries_to_sync().await.unwrap();
+    assert!(bob.text(&event).is_none());
+    let roster = carol.devices_in_group().await;
+    assert!(roster.iter().all(|(user, _)| user != bob.user_id()), "{roster:?}");
+    let all = [&alice, &carol];
+    settle(&all).await;
+    alice.has_read(&event, "hello, I am new");
+    assert_one_epoch(&all).await;
+}
+
+/// Where nothing leads up to what the room names, who has left leads nobody in.
+#[tokio::test]
+async fn who_has_left_leads_nobody_into_what_hangs_in_the_air() {
+    let (server, alice, bob) = alice_and_bob().await;
+    bob.updates_keys().await;
+    settle(&[&alice, &bob]).await;
+    alice.kicks(&bob);
+    let carol = server.device("carol", "DEVICE").logs_in().await;
+    alice.invites(&carol);
+    let carol = carol.joins(&alice).await;
+    // Of the commits she has the last one only.
+    let events = server.events(alice.room());
+    let last = events.iter().rposition(|event| event.event_type == COMMIT).unwrap();
+    let state: Vec<_> =
+        events.iter().filter(|event| event.state_key.is_some()).map(|e| e.to_json()).collect();
+    let events = [events[last].to_json()];
+    carol.mls().receive_room_events(carol.room(), &state, &events).await.unwrap();
+    let commits = commits_in(&alice);
+    server.is_cut_between(&[carol.user_id()], &[alice.user_id(), bob.user_id()]);
+    carol.tries_to_say("hello").await.unwrap_err();
+    assert_eq!((carol.group().await.chosen_tip(), commits_in(&alice)), (None, commits));
+}
+
 #[tokio::test]
 async fn two_external_commits_at_once() {
     let (server, alice, bob) = alice_and_bob().await;

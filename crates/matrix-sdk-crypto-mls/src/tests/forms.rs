@@ -165,6 +165,7 @@ fn keys() -> KeyRequests {
         next: 1_600_000_000_003,
         asked_on: Some(NodeId::from_bytes([2; 32])),
         given: [bob.clone()].into(),
+        speakers: [bob.clone()].into(),
     };
     let request = KeyRequest {
         id: "request".to_owned(),

@@ -144,6 +144,31 @@ async fn what_was_said_in_an_epoch_that_cannot_be_entered_is_read() {
     bob.mls().decrypt_room_event(&event, bob.room()).await.unwrap();
 }
 
+/// Where a commit does not process for many, who has spoken there has its key; others may have none.
+#[tokio::test]
+async fn who_has_spoken_in_an_epoch_is_asked_for_its_key_first() {
+    // Else it would be the other one in half the cases.
+    for speaks in ["alice", "carol", "alice", "carol", "alice", "carol"] {
+        let (server, alice, bob, carol) =
+            bob_is_left_behind(settings(HistoryPolicy::Keep)).await;
+        let dave = joins(&server, &alice, "dave").await;
+        let all = [&alice, &bob, &carol, &dave];
+        dave.updates_keys().await;
+        settle(&all).await;
+        let node = dave.node().await.unwrap();
+        let speaker = if speaks == "alice" { &alice } else { &carol };
+        let said = speaker.says("I am here").await;
+        assert_eq!(speaker.node().await, Some(node));
+        settle(&all).await;
+        assert_eq!(bob.reason(&said), "UnknownEpoch");
+        time_passes(&all, 2 * TestClock::MINUTE).await;
+        bob.has_read(&said, "I am here");
+        // All three others have it.
+        let keys = keys(&bob).await;
+        assert_eq!(keys.wanted[&node].given, [speaker.user_id().clone()].into());
+    }
+}
+
 /// The case that it is there for: nobody can enter an external commit after an hour.
 #[tokio::test]
 async fn an_external_commit_that_comes_late_is_no_loss() {
