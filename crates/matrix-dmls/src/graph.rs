@@ -75,6 +75,8 @@ pub struct Graph {
     tips: BTreeSet<NodeId>,
     root: Option<NodeId>,
     anchor: Option<NodeId>,
+    /// Commits below which the choice does not go, see [`Graph::set_deserted`].
+    deserted: BTreeSet<NodeId>,
     instance: Option<InstanceId>,
     voters: Voters,
     rosters: RosterCache,
@@ -217,6 +219,14 @@ impl Graph {
         std::mem::replace(&mut self.anchor, anchor) != anchor
     }
 
+    /// Names the commits whose branches everybody has left who could let anybody in (§8): the choice
+    /// leads past them, although what is in them counts. Gives whether others were named before.
+    pub fn set_deserted(&mut self, deserted: BTreeSet<NodeId>) -> bool {
+        let is_new = self.deserted != deserted;
+        self.deserted = deserted;
+        is_new
+    }
+
     /// Names the instance of the room's group: where nothing else says where the choice starts, it does
     /// not start in another founding (protocol §6). Gives whether another one was named before.
     pub fn set_instance(&mut self, instance: Option<InstanceId>) -> bool {
@@ -278,6 +288,7 @@ impl fmt::Debug for Graph {
             .field("tips", &self.tips)
             .field("root", &self.root)
             .field("anchor", &self.anchor)
+            .field("deserted", &self.deserted)
             .finish()
     }
 }

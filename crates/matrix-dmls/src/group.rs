@@ -29,7 +29,10 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use self::{
     absorb::{MAX_PASSED_ON, PassedOn},
@@ -135,6 +138,13 @@ impl Group {
     /// Tells the graph which founding commit the room names, and which anchor (protocol §6, §8).
     pub fn set_root(&mut self, root: Option<NodeId>, anchor: Option<NodeId>) {
         if self.graph.set_root(root) | self.graph.set_anchor(anchor) {
+            self.choice = Choice::default();
+        }
+    }
+
+    /// Tells the graph which branches are deserted, by their topmost commits (protocol §8).
+    pub fn set_deserted(&mut self, deserted: BTreeSet<NodeId>) {
+        if self.graph.set_deserted(deserted) {
             self.choice = Choice::default();
         }
     }

@@ -10,6 +10,7 @@ mod behind;
 mod commit_requests;
 mod commits;
 mod decrypt;
+mod deserted;
 mod devices;
 mod encrypt;
 mod external;

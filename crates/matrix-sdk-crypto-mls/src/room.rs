@@ -96,6 +96,10 @@ pub struct RoomView {
     /// Commits that wait for the file that they are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<WaitingFile>,
+    /// The topmost commits of branches that this device could not enter and that everybody had left who
+    /// has committed there, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deserted: Vec<NodeId>,
     /// The nodes that were the room's anchor, at least a week apart, with the times at which that was
     /// noted, in milliseconds since 1970; oldest first. The first one may be older than a year, all
     /// others are younger.

@@ -8,7 +8,7 @@ use matrix_sdk_crypto_mls::{
     testing::{DeviceName, Reading, SentMessage, SimDevice},
     types::events::MlsEncryptedEventContent,
 };
-use ruma::{OwnedDeviceId, OwnedUserId};
+use ruma::{OwnedDeviceId, OwnedUserId, events::room::member::MembershipState};
 
 use crate::{
     failure::Failure,
@@ -89,6 +89,13 @@ impl World {
                 .map(|(sender, group)| (id(&group.founding), sender.to_string())),
             anchor: view.group.as_ref().and_then(|(_, group)| group.anchor.as_ref().map(id)),
             entrance: view.entrance.as_ref().map(id),
+            given_up: view.deserted.iter().map(id).collect(),
+            joined: view
+                .members
+                .iter()
+                .filter(|(_, membership)| **membership == MembershipState::Join)
+                .map(|(user, _)| user.to_string())
+                .collect(),
         };
         let differs = |what: &str, theirs: Option<NodeId>, ours: Option<Id>| {
             let found = format!(

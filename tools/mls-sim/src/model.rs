@@ -37,6 +37,10 @@ pub struct Knowledge {
     pub anchor: Option<Id>,
     /// Where the device came in first.
     pub entrance: Option<Id>,
+    /// The branches that it has given up, by their topmost commits.
+    pub given_up: BTreeSet<Id>,
+    /// The users who have joined.
+    pub joined: BTreeSet<String>,
 }
 
 impl Model {

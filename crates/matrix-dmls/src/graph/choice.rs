@@ -19,7 +19,7 @@ impl Graph {
     /// The tip to send on. `None` if there is no node from which to start: none is known, or only
     /// nodes without a roster, or only such as belong to another founding.
     pub fn choose_tip(&self) -> Option<NodeId> {
-        self.descend(self.start()?, None, |_| ())
+        self.descend(self.start()?, Way::Open, |_| ())
     }
 
     /// The tip to send on while the chosen one cannot be entered (§8, "Left behind"): the rule's
@@ -37,16 +37,26 @@ impl Graph {
         top: &NodeId,
         allowed: impl Fn(&NodeId) -> bool,
     ) -> Option<NodeId> {
-        let mut leads = HashSet::new();
+        let is_deserted = |id: &NodeId| {
+            !self.deserted.is_empty()
+                && std::iter::once(*id)
+                    .chain(self.ancestors(id))
+                    .any(|id| self.deserted.contains(&id))
+        };
+        let (mut leads, mut leads_astray) = (HashSet::new(), HashSet::new());
         for (id, node) in &self.nodes {
             if node.status != NodeStatus::Entered || !allowed(id) {
                 continue;
             }
+            let leads = if is_deserted(id) { &mut leads_astray } else { &mut leads };
             // What is above a node that leads there leads there too: each node is passed once.
             let mut way = std::iter::once(*id).chain(self.ancestors(id));
             while way.next().is_some_and(|id| leads.insert(id)) {}
         }
-        if leads.contains(top) { self.descend(*top, Some(&leads), |_| ()) } else { None }
+        // Better on a deserted branch than nowhere.
+        let ways = [leads, leads_astray];
+        let leads = ways.iter().find(|leads| leads.contains(top))?;
+        self.descend(*top, Way::To(leads), |_| ())
     }
 
     /// Every decision that leads to [`Graph::choose_tip`], from the top. Nodes with one child need
@@ -54,7 +64,7 @@ impl Graph {
     pub fn explain(&self) -> Vec<ChoiceStep> {
         let mut steps = Vec::new();
         if let Some(start) = self.start() {
-            self.descend(start, None, |step| steps.push(step));
+            self.descend(start, Way::Open, |step| steps.push(step));
         }
         steps
     }
@@ -87,7 +97,7 @@ impl Graph {
     fn descend(
         &self,
         start: NodeId,
-        within: Option<&HashSet<NodeId>>,
+        way: Way<'_>,
         mut report: impl FnMut(ChoiceStep),
     ) -> Option<NodeId> {
         let subtree = Subtree::of(self, start);
@@ -96,7 +106,10 @@ impl Graph {
         let mut below = Tally::of(subtree.below(at).filter_map(Passed::deed));
         loop {
             let mut shares = subtree.share_out(at, below);
-            shares.retain(|share| within.is_none_or(|within| within.contains(&share.node)));
+            shares.retain(|share| match way {
+                Way::Open => !self.deserted.contains(&share.node),
+                Way::To(leads) => leads.contains(&share.node),
+            });
             if shares.len() > 1 {
                 let step = decide(subtree.nodes.get(at)?.id, &leaves, &shares)?;
                 shares.retain(|share| share.node == step.chosen);
@@ -115,6 +128,15 @@ impl Graph {
             }
         }
     }
+}
+
+/// Where the choice may lead.
+#[derive(Clone, Copy)]
+enum Way<'w> {
+    /// To every tip, but for deserted branches.
+    Open,
+    /// Along these nodes.
+    To(&'w HashSet<NodeId>),
 }
 
 /// What is at and below a node, every node right before all that is below it: so a subtree is a

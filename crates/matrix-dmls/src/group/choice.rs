@@ -7,7 +7,8 @@ use super::Group;
 use crate::ids::NodeId;
 
 /// What was chosen, once it was asked for. [`Group::apply`] and [`Group::set_root`] forget it when
-/// what it depends on changes: the records, the states that are held, the root and the anchor.
+/// what it depends on changes: the records, the states that are held, the root, the anchor
+/// and what is deserted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Choice {
     chosen: OnceLock<Option<NodeId>>,
@@ -17,14 +18,14 @@ pub(super) struct Choice {
 impl Group {
     /// The tip that everybody should be on (protocol §8); perhaps one that we cannot enter.
     ///
-    /// Remembered until a record, a state, the root or the anchor changes.
+    /// Remembered until a record, a state, the root, the anchor or what is deserted changes.
     pub fn chosen_tip(&self) -> Option<NodeId> {
         *self.choice.chosen.get_or_init(|| self.graph.choose_tip())
     }
 
     /// The best tip that we can send on: the choice, confined to nodes whose state we hold.
     ///
-    /// Remembered until a record, a state, the root or the anchor changes.
+    /// Remembered until a record, a state, the root, the anchor or what is deserted changes.
     pub fn sending_tip(&self) -> Option<NodeId> {
         let choose = || self.graph.choose_entered_tip(|node| self.states.contains_key(node));
         *self.choice.sending.get_or_init(choose)
@@ -50,6 +51,7 @@ mod tests {
         Record { number: usize, entered: bool, holds: bool },
         State { number: usize, holds: bool },
         Aim { root: Option<usize>, anchor: Option<usize> },
+        Deserted(Vec<usize>),
         Pending,
     }
 
@@ -62,6 +64,7 @@ mod tests {
                 .prop_map(|(number, holds)| Change::State { number, holds }),
             1 => (prop::option::of(number.clone()), prop::option::of(number))
                 .prop_map(|(root, anchor)| Change::Aim { root, anchor }),
+            1 => prop::collection::vec(0..16usize, 0..3).prop_map(Change::Deserted),
             1 => Just(Change::Pending),
         ]
     }
@@ -108,6 +111,9 @@ mod tests {
                     Change::Aim { root, anchor } => {
                         let name = |number: Option<usize>| number.map(|n| record(n).node);
                         group.set_root(name(root), name(anchor));
+                    }
+                    Change::Deserted(numbers) => {
+                        group.set_deserted(numbers.into_iter().map(|n| record(n).node).collect());
                     }
                     Change::Pending => group.apply(group.discard(record(0).node)),
                 }

@@ -89,6 +89,7 @@ impl MlsMachine {
 
     async fn return_or_let_in(&self, room: &mut Room) -> Result<(), MlsError> {
         Box::pin(self.try_to_get_in(room)).await?;
+        self.leave_deserted(room).await?;
         Box::pin(self.found_anew_if_due(room)).await?;
         Box::pin(self.answer_join_requests(room)).await
     }
@@ -136,8 +137,9 @@ impl MlsMachine {
         // Nobody is let in while the server refuses commits.
         let answer = answer.map(|answer| answer.max(room.view.commits_refused_until));
         let anew = if outside.is_some() { self.anew_due(room).await? } else { None };
-        let next =
-            attempt.into_iter().chain(answer).chain(anew).min().map(|next| next.max(earliest));
+        let deserted = outside.as_ref().and_then(|_| Self::desertion_due(room)).map(|(_, due)| due);
+        let next = attempt.into_iter().chain(answer).chain(anew).chain(deserted).min();
+        let next = next.map(|next| next.max(earliest));
         let mut transient = self.transient();
         match next {
             Some(next) => transient.returns.insert(room.id.clone(), next),

@@ -551,8 +551,7 @@ impl MlsMachine {
             let head = EventHead::read_stored(&event.json);
             if let Some(head) = head.as_ref().filter(|head| head.event_type == COMMIT) {
                 // In the queue until it is done with.
-                known
-                    .extend(Box::pin(self.receive_one_commit(room, &event.event_id, head)).await?);
+                known.extend(Box::pin(self.receive_one_commit(room, &event.event_id, head)).await?);
             } else if open {
                 waiting.push(head.map(|head| head.sender));
                 continue;

@@ -300,9 +300,11 @@ impl Room {
             .or(self.view.entrance);
         let anchor = named.and_then(|content| content.anchor);
         let instance = named.map(|content| content.instance);
+        let deserted = self.deserted();
         let group = Arc::make_mut(&mut self.group);
         group.set_root(root, anchor);
         group.set_instance(instance);
+        group.set_deserted(deserted);
     }
 
     /// Where we came in, once we are in this epoch too: an entrance in use stays, and what we only saw

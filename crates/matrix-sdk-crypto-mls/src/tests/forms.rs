@@ -125,6 +125,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
             sender: user_id!("@bob:example.org").to_owned(),
             since: 1_600_000_000_009,
         }],
+        deserted: vec![NodeId::from_bytes([8; 32])],
         anchors: vec![(NodeId::from_bytes([7; 32]), 1_600_000_000_008)],
         foundings: foundings(),
     };

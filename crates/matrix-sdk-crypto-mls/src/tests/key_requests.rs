@@ -149,8 +149,7 @@ async fn what_was_said_in_an_epoch_that_cannot_be_entered_is_read() {
 async fn who_has_spoken_in_an_epoch_is_asked_for_its_key_first() {
     // Else it would be the other one in half the cases.
     for speaks in ["alice", "carol", "alice", "carol", "alice", "carol"] {
-        let (server, alice, bob, carol) =
-            bob_is_left_behind(settings(HistoryPolicy::Keep)).await;
+        let (server, alice, bob, carol) = bob_is_left_behind(settings(HistoryPolicy::Keep)).await;
         let dave = joins(&server, &alice, "dave").await;
         let all = [&alice, &bob, &carol, &dave];
         dave.updates_keys().await;

@@ -7,15 +7,41 @@ use super::{Device, Id, Knowledge, Model};
 impl Model {
     /// The tip that everybody who knows this should be on.
     pub fn chosen(&self, knowledge: &Knowledge) -> Option<Id> {
-        Some(self.descend(self.start(knowledge)?, knowledge, &knowledge.known))
+        let start = self.start(knowledge)?;
+        let goals = self.not_deserted(&start, &knowledge.known, knowledge);
+        Some(self.descend(start, knowledge, &goals))
     }
 
     /// "The rule's descent, confined to what leads to nodes that it holds."
     pub fn best_entered(&self, knowledge: &Knowledge) -> Option<Id> {
         let start = self.start(knowledge)?;
-        let held = &knowledge.held;
-        let leads = |id: &Id| held.iter().any(|held| self.is_known_way(id, held, knowledge));
-        leads(&start).then(|| self.descend(start, knowledge, held))
+        let leads = |goals: &BTreeSet<Id>| {
+            goals.iter().any(|goal| self.is_known_way(&start, goal, knowledge))
+        };
+        // "If it holds none but there, it sends there all the same."
+        let mut held = self.not_deserted(&start, &knowledge.held, knowledge);
+        if !leads(&held) {
+            held.clone_from(&knowledge.held);
+        }
+        leads(&held).then(|| self.descend(start, knowledge, &held))
+    }
+
+    /// Those that lie on no branch that was given up, "as long as nobody who has joined has committed
+    /// there", and that begins below where the choice starts.
+    fn not_deserted(&self, start: &Id, of: &BTreeSet<Id>, knowledge: &Knowledge) -> BTreeSet<Id> {
+        let is_out = |author: Option<Device>| {
+            author.is_none_or(|author| !knowledge.joined.contains(&author.user))
+        };
+        let deserted: Vec<_> = knowledge
+            .given_up
+            .iter()
+            .filter(|top| {
+                knowledge.known.contains(*top) && !self.is_known_way(top, start, knowledge)
+            })
+            .filter(|top| self.subtree(top, knowledge).iter().all(|id| is_out(self.author(id))))
+            .collect();
+        let is_in = |id: &Id| deserted.iter().any(|top| self.is_known_way(top, id, knowledge));
+        of.iter().filter(|id| !is_in(id)).copied().collect()
     }
 
     /// "At the anchor, if it is known and is the oldest known node or lies below it; else at the oldest

@@ -48,6 +48,8 @@ impl Story {
             root: Some((id("root"), "m".to_owned())),
             anchor: None,
             entrance: Some(id("root")),
+            given_up: BTreeSet::new(),
+            joined: BTreeSet::new(),
         }
     }
 
@@ -101,6 +103,24 @@ fn the_anchor_and_what_is_held_confine_the_choice() {
     assert_eq!(story.0.chosen(&knowledge), Some(id("x")));
     knowledge.anchor = None;
     knowledge.held = BTreeSet::from([id("x"), id("root")]);
+    assert_eq!(story.0.best_entered(&knowledge), Some(id("x")));
+}
+
+#[test]
+fn a_branch_that_was_given_up_is_passed_by_until_somebody_comes_back() {
+    let mut story = Story::founded("m", &["a", "b", "c"]);
+    story.commit("x", "a", "root", &[]);
+    story.commit("x1", "b", "x", &[]);
+    story.commit("y", "m", "root", &[]);
+    let mut knowledge = story.knowledge();
+    knowledge.given_up = BTreeSet::from([id("x")]);
+    knowledge.joined = BTreeSet::from(["b".to_owned(), "m".to_owned()]);
+    assert_eq!(story.0.chosen(&knowledge), Some(id("x1")));
+    knowledge.joined = BTreeSet::from(["m".to_owned()]);
+    assert_eq!(story.0.chosen(&knowledge), Some(id("y")));
+    knowledge.held = BTreeSet::from([id("x"), id("y")]);
+    assert_eq!(story.0.best_entered(&knowledge), Some(id("y")));
+    knowledge.held = BTreeSet::from([id("x")]);
     assert_eq!(story.0.best_entered(&knowledge), Some(id("x")));
 }
 

@@ -176,6 +176,41 @@ fn left_behind_it_sends_on_the_best_branch_that_it_holds() {
 }
 
 #[test]
+fn deserted_branches_are_passed_by_and_count_all_the_same() {
+    let scenario = Scenario::new(
+        "root: by a +b +c +d +e
+        w: root by a
+        x1: w by b\n x2: x1 by c
+        y1: w by e
+        z1: root by d\n z2: z1 by e",
+    );
+    let mut graph = scenario.graph();
+    let desert = |graph: &mut Graph, names: &[&str]| {
+        graph.set_deserted(names.iter().map(|name| id(name)).collect())
+    };
+    let on = |nodes: &'static [&str]| move |node: &_| nodes.iter().any(|name| id(name) == *node);
+    assert_eq!(graph.choose_tip(), Some(id("x2")));
+    assert!(desert(&mut graph, &["x1"]));
+    assert!(!desert(&mut graph, &["x1"]));
+    // Without the voices in it `z1` would have more.
+    assert_eq!(graph.choose_tip(), Some(id("y1")));
+    assert_eq!(graph.explain().len(), 2);
+    assert_eq!(graph.choose_entered_tip(|_| true), Some(id("y1")));
+    // Where nothing else is held that is better than nothing.
+    assert_eq!(graph.choose_entered_tip(on(&["x1", "x2"])), Some(id("x2")));
+    assert_eq!(graph.choose_entered_tip(on(&["x1", "z1"])), Some(id("z1")));
+    // What has no other branch beside it ends above.
+    desert(&mut graph, &["x1", "y1"]);
+    assert_eq!(graph.choose_tip(), Some(id("w")));
+    // Nothing above the start is looked at.
+    desert(&mut graph, &["w"]);
+    assert_eq!(graph.choose_tip(), Some(id("z2")));
+    graph.set_anchor(Some(id("x1")));
+    assert_eq!(graph.choose_tip(), Some(id("x2")));
+    assert_eq!(graph.choose_entered_tip(|_| true), Some(id("x2")));
+}
+
+#[test]
 fn a_given_roster_beats_a_replayed_one() {
     // Both are the same when everybody is honest; it must only be one of them, always.
     let scenario = Scenario::new("root: by a +b\n x1: root by a\n x2: x1 by b");

@@ -3,7 +3,7 @@
 use matrix_dmls::CommitPlan;
 
 use super::*;
-use crate::{Clock as _, testing::Insider};
+use crate::{Clock as _, testing::Insider, tests::time_passes};
 
 async fn left_behind(device: &SimDevice) -> Option<u64> {
     device.mls().is_left_behind_since(device.room()).await.unwrap()
@@ -170,4 +170,59 @@ async fn who_is_restarted_objects_all_the_same_and_once() {
     assert_eq!((left_behind(carol).await, objections(carol)), (None, 0));
     assert_eq!(commits(&server, mallory), before + 2);
     assert_all_is_well(&server, honest, &all).await;
+}
+
+/// Three against two, who then leave: their voices hold a branch that nobody can let anybody into.
+#[tokio::test]
+async fn a_branch_that_its_authors_have_left_behind_them_does_not_hold_the_room() {
+    let (server, devices) = room_of(&["mallory", "alice", "eve", "trent", "bob"]).await;
+    let all: Vec<_> = devices.iter().collect();
+    let (insiders, honest) = ([all[0], all[2], all[3]], [all[1], all[4]]);
+    let mut node = all[0].node().await.unwrap();
+    let mut branch = Vec::new();
+    for device in insiders {
+        let mut insider = Insider::with_the_keys_of(device).await;
+        branch.iter().for_each(|commit| insider.enters(commit));
+        let mut commit = if branch.is_empty() {
+            let (commit, others) = insider.updates_against(node, &honest, &insiders[1..]).await;
+            assert!(others.is_empty(), "{others:?}");
+            commit
+        } else {
+            insider.commits(node, CommitPlan::default())
+        };
+        commit.content.group_info = None;
+        insider.posts(&commit);
+        node = commit.node;
+        branch.push(commit);
+    }
+    settle(&honest).await;
+    seconds_pass(&server, &honest, 300).await;
+    for device in honest {
+        assert_eq!((objections(device), chosen(device).await), (1, node));
+        assert!(left_behind(device).await.is_some());
+    }
+    insiders.iter().for_each(|device| device.leaves());
+    settle(&honest).await;
+    time_passes(&honest, 24 * TestClock::MINUTE).await;
+    for device in honest {
+        assert_eq!(chosen(device).await, node, "nobody gives up so soon");
+    }
+    time_passes(&honest, 10 * TestClock::MINUTE).await;
+    for device in honest {
+        assert_eq!(
+            (left_behind(device).await, device.node().await),
+            (None, Some(chosen(device).await))
+        );
+        device.restarts().await;
+    }
+    let [alice, bob] = honest;
+    let event = alice.says("we are alone").await;
+    settle(&honest).await;
+    bob.has_read(&event, "we are alone");
+    assert_eq!((bob.devices_in_group().await.len(), bob.node().await), (2, alice.node().await));
+    // Somebody has a part in it again.
+    alice.invites(insiders[1]);
+    insiders[1].joins(alice).await;
+    settle(&honest).await;
+    assert_eq!(chosen(alice).await, node);
 }
