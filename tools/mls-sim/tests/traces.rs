@@ -46,4 +46,8 @@ traces! {
     soft_failed_1216,
     /// See above.
     gaps_1005,
+    /// Nobody could let newcomers in, nor could they themselves: the author of the epoch had left.
+    mixed_4891,
+    /// Insiders outvoted who was left, and went.
+    insiders_2349,
 }
