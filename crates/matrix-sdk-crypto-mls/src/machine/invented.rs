@@ -6,7 +6,7 @@ use matrix_dmls::{Device, Repair};
 use ruma::{DeviceId, UserId, events::room::member::MembershipState};
 
 use super::{MlsMachine, Room};
-use crate::{error::MlsError, notice::Notice, store::Changes, trust::Verdict};
+use crate::{error::MlsError, notice::Notice, trust::Verdict};
 
 /// How long a device keeps away from what is below a commit with invented devices, in milliseconds:
 /// 5 minutes. Within them everybody has had its turn; if they did not help, the others see it
@@ -126,15 +126,5 @@ impl MlsMachine {
             }
         }
         Ok(evidence)
-    }
-
-    pub(super) async fn save_view(
-        &self,
-        room: &mut Room,
-        view: crate::room::RoomView,
-    ) -> Result<(), MlsError> {
-        let mut changes = Changes::default();
-        changes.room(&room.id).view = Some(view);
-        self.save(room, changes).await
     }
 }

@@ -219,6 +219,13 @@ impl MlsMachine {
         }
         Ok(())
     }
+
+    /// The same, where nothing but what is known of the room changes.
+    pub(super) async fn save_view(&self, room: &mut Room, view: RoomView) -> Result<(), MlsError> {
+        let mut changes = Changes::default();
+        changes.room(&room.id).view = Some(view);
+        self.save(room, changes).await
+    }
 }
 
 impl Room {
