@@ -78,6 +78,7 @@ impl Story {
         }
         self.everything_is_delivered().await;
         self.everybody_can_talk().await;
+        self.keys_are_given().await;
         self.everybody_has_read_what_was_theirs().await;
     }
 
@@ -314,6 +315,28 @@ impl Story {
             let _ = writeln!(self.log, "  {held:?}");
         }
         panic!("not in one epoch after {MAX_ROUNDS} messages; wanted {wanted:?}");
+    }
+
+    /// Who has a leaf in an epoch that it cannot enter asks others for its key, one after the other, if
+    /// it is in the room.
+    async fn keys_are_given(&self) {
+        let messages = self.server.sent_messages();
+        let all: Vec<_> = self.devices.iter().collect();
+        let waits = |device: &&SimDevice| {
+            self.membership(device) == MembershipState::Join
+                && messages.iter().any(|message| {
+                    let reading = device.reading(&message.event_id);
+                    message.readers.contains(device.name())
+                        && matches!(reading, Some(Reading::Unreadable(why))
+                            if matches!(*why, DecryptionError::UnknownEpoch(_)))
+                })
+        };
+        for _ in 0..MAX_ROUNDS {
+            if !all.iter().any(waits) {
+                return;
+            }
+            time_passes(&all, 2 * TestClock::MINUTE).await;
+        }
     }
 
     async fn everybody_has_read_what_was_theirs(&self) {
