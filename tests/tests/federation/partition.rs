@@ -1,5 +1,7 @@
 //! Both halves of a room go on by themselves, and come together again.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use matrix_mls_tests::{Federation, Sent, User, come_together};
 use ruma::{RoomId, uint};
 
@@ -20,6 +22,27 @@ async fn says(
     said.push((sent, text));
 }
 
+fn takes_long_syncs(user: &mut User) {
+    for device in user.devices() {
+        device.sync_filter.room.timeline.limit = Some(uint!(100));
+    }
+}
+
+/// In so many epochs at least something is said on each side of a cut.
+const EPOCHS: usize = 10;
+
+/// Everybody renews the keys and says something, by turns.
+async fn go_on(said: &mut Vec<(Sent, &'static str)>, room: &RoomId, users: &mut [&mut User]) {
+    for round in 0..EPOCHS {
+        let user = &mut users[round % users.len()];
+        if let Some((last, text)) = said.last() {
+            reads(user.first(), room, &last.event_id, text).await;
+        }
+        user.first().update_keys(room).await.unwrap();
+        says(said, user, room, "and on we go").await;
+    }
+}
+
 #[tokio::test]
 async fn both_halves_go_on_by_themselves_and_come_together() {
     let mut net = Federation::from_env().await.unwrap();
@@ -31,6 +54,12 @@ async fn both_halves_go_on_by_themselves_and_come_together() {
     let mut hank = user(&net.b, "hank", 1).await;
     let mut carol = user(&net.a, "carol", 1).await;
     let mut frank = user(&net.b, "frank", 1).await;
+    // More is said than a sync brings by default.
+    for user in [&mut alice, &mut bob, &mut gina, &mut dave, &mut erin, &mut hank] {
+        takes_long_syncs(user);
+    }
+    takes_long_syncs(&mut carol);
+    takes_long_syncs(&mut frank);
     let on_one = &mut [&mut alice, &mut bob, &mut gina];
     let room = room_on_both(on_one, &mut [&mut dave, &mut erin, &mut hank]).await;
 
@@ -59,6 +88,7 @@ async fn both_halves_go_on_by_themselves_and_come_together() {
     reads(alice.first(), &room, &on_a[1].0.event_id, "here I am").await;
     alice.first().update_keys(&room).await.unwrap();
     says(&mut on_a, &mut alice, &room, "new keys").await;
+    go_on(&mut on_a, &room, &mut [&mut alice, &mut bob, &mut carol]).await;
 
     // The other half lets Frank in, removes Hank and renews keys.
     dave.first().invite(&room, frank.id()).await.unwrap();
@@ -73,7 +103,12 @@ async fn both_halves_go_on_by_themselves_and_come_together() {
     says(&mut on_b, &mut frank, &room, "so are new keys").await;
     reads(dave.first(), &room, &on_b[1].0.event_id, "so are new keys").await;
     says(&mut on_b, &mut dave, &room, "are we alone?").await;
+    go_on(&mut on_b, &room, &mut [&mut dave, &mut erin, &mut frank]).await;
 
+    for said in [&on_a, &on_b] {
+        let epochs: BTreeSet<_> = said.iter().map(|(sent, _)| sent.node).collect();
+        assert!(epochs.len() >= EPOCHS, "{}", epochs.len());
+    }
     for (sent, text) in &on_a {
         all_read(&room, sent, text, &mut [&mut alice, &mut bob, &mut carol]).await;
     }
@@ -143,9 +178,8 @@ async fn much_is_said_while_the_servers_are_cut_off() {
     let mut alice = user(&net.a, "alice", 1).await;
     let mut dave = user(&net.b, "dave", 1).await;
     let room = room_on_both(&mut [&mut alice], &mut [&mut dave]).await;
-    for device in [alice.first(), dave.first()] {
-        device.sync_filter.room.timeline.limit = Some(uint!(100));
-    }
+    takes_long_syncs(&mut alice);
+    takes_long_syncs(&mut dave);
     let mut before = Vec::new();
     says(&mut before, &mut alice, &room, "hello").await;
     reads(dave.first(), &room, &before[0].0.event_id, "hello").await;
@@ -164,4 +198,42 @@ async fn much_is_said_while_the_servers_are_cut_off() {
         all_read(&room, sent, text, &mut [&mut alice, &mut dave]).await;
     }
     come_together(&mut [alice.first(), dave.first()], &room).await.unwrap();
+}
+
+/// Nobody is cut off: everything only takes so long that both sides go on before they have heard of one
+/// another.
+#[tokio::test]
+async fn commits_collide_while_the_servers_are_slow() {
+    let mut net = Federation::from_env().await.unwrap();
+    let mut alice = user(&net.a, "alice", 1).await;
+    let mut bob = user(&net.a, "bob", 1).await;
+    let mut dave = user(&net.b, "dave", 1).await;
+    let mut erin = user(&net.b, "erin", 1).await;
+    for user in [&mut alice, &mut bob, &mut dave, &mut erin] {
+        takes_long_syncs(user);
+    }
+    let room = room_on_both(&mut [&mut alice, &mut bob], &mut [&mut dave, &mut erin]).await;
+    let mut said = Vec::new();
+    says(&mut said, &mut alice, &room, "hello").await;
+    all_read(&room, &said[0].0, "hello", &mut [&mut bob, &mut dave, &mut erin]).await;
+
+    net.link.delay(Duration::from_millis(300)).await.unwrap();
+    for _ in 0..4 {
+        for user in [&mut alice, &mut dave, &mut bob, &mut erin] {
+            user.first().update_keys(&room).await.unwrap();
+            says(&mut said, user, &room, "all at once").await;
+        }
+    }
+    for (sent, text) in &said {
+        let everybody = &mut [&mut alice, &mut bob, &mut dave, &mut erin];
+        all_read(&room, sent, text, everybody).await;
+    }
+    // It did come to branches.
+    let graph = alice.first().mls.epoch_graph(&room).await.unwrap();
+    let parents: Vec<_> = graph.nodes.iter().filter_map(|node| node.parent).collect();
+    assert!(parents.len() > parents.iter().collect::<BTreeSet<_>>().len(), "{graph}");
+
+    net.heal().await.unwrap();
+    let devices = &mut [alice.first(), bob.first(), dave.first(), erin.first()];
+    come_together(devices, &room).await.unwrap();
 }
