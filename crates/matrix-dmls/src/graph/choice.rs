@@ -37,18 +37,13 @@ impl Graph {
         top: &NodeId,
         allowed: impl Fn(&NodeId) -> bool,
     ) -> Option<NodeId> {
-        let is_deserted = |id: &NodeId| {
-            !self.deserted.is_empty()
-                && std::iter::once(*id)
-                    .chain(self.ancestors(id))
-                    .any(|id| self.deserted.contains(&id))
-        };
         let (mut leads, mut leads_astray) = (HashSet::new(), HashSet::new());
         for (id, node) in &self.nodes {
             if node.status != NodeStatus::Entered || !allowed(id) {
                 continue;
             }
-            let leads = if is_deserted(id) { &mut leads_astray } else { &mut leads };
+            let leads =
+                if self.is_deserted_below(top, id) { &mut leads_astray } else { &mut leads };
             // What is above a node that leads there leads there too: each node is passed once.
             let mut way = std::iter::once(*id).chain(self.ancestors(id));
             while way.next().is_some_and(|id| leads.insert(id)) {}
@@ -57,6 +52,15 @@ impl Graph {
         let ways = [leads, leads_astray];
         let leads = ways.iter().find(|leads| leads.contains(top))?;
         self.descend(*top, Way::To(leads), |_| ())
+    }
+
+    /// Whether a node lies on a deserted branch that begins below `top`.
+    pub(crate) fn is_deserted_below(&self, top: &NodeId, id: &NodeId) -> bool {
+        !self.deserted.is_empty()
+            && std::iter::once(*id)
+                .chain(self.ancestors(id))
+                .take_while(|id| id != top)
+                .any(|id| self.deserted.contains(&id))
     }
 
     /// Every decision that leads to [`Graph::choose_tip`], from the top. Nodes with one child need

@@ -79,7 +79,9 @@ impl Group {
         avoid: Option<&NodeId>,
         heard: impl Fn(&NodeId) -> Option<u64>,
     ) -> Vec<Confirmation> {
-        let Some(chosen) = self.chosen_tip() else { return Vec::new() };
+        let (Some(start), Some(chosen)) = (self.graph.start(), self.chosen_tip()) else {
+            return Vec::new();
+        };
         let path: HashSet<_> =
             std::iter::once(chosen).chain(self.graph.ancestors(&chosen)).collect();
         let mut confirmations: Vec<_> = self
@@ -91,6 +93,8 @@ impl Group {
                 let is_rival = !path.contains(node);
                 if !self.needs_confirmation(record, is_rival.then_some(chosen), &unwanted)
                     || avoid.is_some_and(|avoid| self.graph.is_at_or_below(avoid, node))
+                    // A vote there would bring back what was given up.
+                    || self.graph.is_deserted_below(&start, node)
                 {
                     return None;
                 }

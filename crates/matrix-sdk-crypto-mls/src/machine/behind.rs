@@ -137,7 +137,7 @@ impl MlsMachine {
         // Nobody is let in while the server refuses commits.
         let answer = answer.map(|answer| answer.max(room.view.commits_refused_until));
         let anew = if outside.is_some() { self.anew_due(room).await? } else { None };
-        let deserted = outside.as_ref().and_then(|_| Self::desertion_due(room)).map(|(_, due)| due);
+        let deserted = outside.as_ref().and_then(|_| self.desertion_due(room));
         let next = attempt.into_iter().chain(answer).chain(anew).chain(deserted).min();
         let next = next.map(|next| next.max(earliest));
         let mut transient = self.transient();

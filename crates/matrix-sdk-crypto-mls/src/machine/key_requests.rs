@@ -110,7 +110,12 @@ impl MlsMachine {
             keys.wanted.insert(node, wanted);
         }
         let is_wanted = if let Some(wanted) = keys.wanted.get_mut(&node) {
-            for speaker in speakers {
+            // Who has no leaf there has no key either.
+            let roster = room.group.roster(&node);
+            let is_member = |user: &UserId| {
+                roster.as_ref().is_some_and(|roster| roster.has_user(user.as_str()))
+            };
+            for speaker in speakers.into_iter().filter(|user| is_member(user)) {
                 if wanted.speakers.len() < MAX_SPEAKERS {
                     wanted.speakers.insert(speaker.to_owned());
                 }
@@ -243,9 +248,9 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// Who is asked for an epoch's key next: by turns the author, who has it for certain, and the others:
-    /// first those who have spoken there, then in an order that is another for each who asks. One device
-    /// of each user first.
+    /// Who is asked for an epoch's key next: by turns somebody who has spoken there, the author, who has it
+    /// for certain, and any other, so that neither who speaks first nor the author can keep all others
+    /// from being asked. In an order that is another for each who asks, one device of each user first.
     fn whom_to_ask_for_key(
         &self,
         room: &Room,
@@ -261,15 +266,12 @@ impl MlsMachine {
             .filter(|device| *device != own && room.view.is_joined(&device.user_id))
             .filter(|device| !wanted.given.iter().any(|giver| giver.as_str() == device.user_id))
             .collect();
-        let has_spoken = |device: &Device| {
-            wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
-        };
-        others.sort_by_cached_key(|device| -> (bool, [u8; 32]) {
-            let hash = Sha256::new_with_prefix(node.as_bytes())
+        others.sort_by_cached_key(|device| -> [u8; 32] {
+            Sha256::new_with_prefix(node.as_bytes())
                 .chain_update(own.device_key)
                 .chain_update(device.device_key)
-                .finalize();
-            (!has_spoken(device), hash.into())
+                .finalize()
+                .into()
         });
         let is_there = others.iter().position(|device| *device == author);
         let author = is_there.map(|place| others.remove(place));
@@ -277,11 +279,23 @@ impl MlsMachine {
         let (mut first, second): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|device| users.insert(&device.user_id));
         first.extend(second);
+        let (speakers, silent): (Vec<_>, Vec<_>) = first.iter().copied().partition(|device| {
+            wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
+        });
         let tries = usize::from(wanted.tries);
-        let other =
-            (tries / 2).checked_rem(first.len()).and_then(|place| first.get(place).copied());
-        let device = if tries % 2 == 1 { author.or(other) } else { other.or(author) }?;
-        Some((user_of(device)?, OwnedDeviceId::from(device.device_id.as_str())))
+        let pick = |from: &[&'_ Device]| {
+            (tries / 3)
+                .checked_rem(from.len())
+                .and_then(|place| from.get(place).map(|d| (*d).clone()))
+        };
+        let (speaker, silent) = (pick(&speakers), pick(&silent));
+        let author = author.cloned();
+        let device = match tries % 3 {
+            0 => speaker.or(silent).or(author),
+            1 => author.or(silent).or(speaker),
+            _ => silent.or(speaker).or(author),
+        }?;
+        Some((user_of(&device)?, OwnedDeviceId::from(device.device_id.as_str())))
     }
 
     /// Somebody asks us for epoch keys.

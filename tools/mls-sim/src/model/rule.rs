@@ -26,11 +26,15 @@ impl Model {
         leads(&held).then(|| self.descend(start, knowledge, &held))
     }
 
-    /// Those that lie on no branch that was given up, "as long as nobody who has joined has committed
-    /// there", and that begins below where the choice starts.
+    /// Those that lie on no branch that was given up, "as long as nobody who has joined, and has a leaf
+    /// above it, has committed there", and that begins below where the choice starts.
     fn not_deserted(&self, start: &Id, of: &BTreeSet<Id>, knowledge: &Knowledge) -> BTreeSet<Id> {
-        let is_out = |author: Option<Device>| {
-            author.is_none_or(|author| !knowledge.joined.contains(&author.user))
+        let has_voice = |top: &Id, commit: &Id| {
+            let above = self.parent(top).and_then(|parent| self.roster(&parent));
+            self.author(commit).is_some_and(|author| {
+                knowledge.joined.contains(&author.user)
+                    && above.is_none_or(|roster| roster.values().any(|leaf| *leaf == author))
+            })
         };
         let deserted: Vec<_> = knowledge
             .given_up
@@ -38,7 +42,7 @@ impl Model {
             .filter(|top| {
                 knowledge.known.contains(*top) && !self.is_known_way(top, start, knowledge)
             })
-            .filter(|top| self.subtree(top, knowledge).iter().all(|id| is_out(self.author(id))))
+            .filter(|top| !self.subtree(top, knowledge).iter().any(|id| has_voice(top, id)))
             .collect();
         let is_in = |id: &Id| deserted.iter().any(|top| self.is_known_way(top, id, knowledge));
         of.iter().filter(|id| !is_in(id)).copied().collect()
