@@ -83,6 +83,7 @@ impl Engine {
             Notice::UnexpectedMember { room_id, device, added_by } => {
                 MlsEvent::UnexpectedMember { room_id, device, added_by }
             }
+            Notice::UploadRefused { room_id, bytes } => MlsEvent::UploadRefused { room_id, bytes },
             Notice::DowngradeAttempt { room_id, event_id } => {
                 MlsEvent::DowngradeAttempt { room_id, event_id }
             }
