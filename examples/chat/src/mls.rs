@@ -22,6 +22,7 @@ pub(crate) async fn devices(
             _ if !is_mls => "",
             (_, false) => "should not be here, ",
             (true, _) => "reads along, ",
+            (false, _) if device.has_no_mls => "has no MLS, ",
             (false, _) => "does not read along, ",
         };
         let verified = if device.is_verified { "verified" } else { "not verified" };

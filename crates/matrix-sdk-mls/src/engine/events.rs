@@ -175,6 +175,7 @@ impl Engine {
                 is_known: known.is_some(),
                 is_cross_signed: known.is_some_and(|known| known.is_cross_signed_by_owner()),
                 is_verified: false,
+                has_no_mls: false,
             };
             self.events.tell(MlsEvent::UnverifiedDevice { room_id, device });
         }
