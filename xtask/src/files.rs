@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -20,6 +20,15 @@ pub fn remove_dir(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Copies a file to where there may be an older one, which somebody may be running. Returns where the
+/// copy is.
+pub fn replace(from: &Path, to: &Path) -> Result<PathBuf> {
+    let new = to.with_added_extension("new");
+    let copied = fs::copy(from, &new).and_then(|_| fs::rename(&new, to));
+    copied.with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(to.to_owned())
 }
 
 /// Writes a whole file.
@@ -68,6 +77,17 @@ mod tests {
         assert_eq!(tail(&path, 2), "two\nthree");
         assert_eq!(tail(&path, 9), "one\ntwo\nthree");
         assert!(tail(&dir.path().join("none"), 2).contains("none"));
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&to, "older").unwrap();
+        fs::write(&from, "newer").unwrap();
+        assert_eq!(replace(&from, &to).unwrap(), to);
+        assert_eq!(fs::read_to_string(&to).unwrap(), "newer");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: the tests that need nothing, those that need a homeserver, and those that need
 //! two of them.
 
-use std::{process::Command, time::Instant};
+use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Result, bail};
 
 use crate::{
     cargo::Workspace,
+    files,
     homeserver::{self, ServerArgs},
     process::{self, Cancel},
     progress::seconds,
@@ -22,6 +23,9 @@ const CHAT_TEST: &str = "terminal";
 /// The tests of [`PACKAGE`] that need two that federate.
 const FEDERATION: &str = "federation";
 
+/// Where that test finds the chat client that was built without MLS.
+const CHAT_WITHOUT_MLS: &str = "MLS_TEST_CHAT_WITHOUT_MLS";
+
 /// What the crates offer to tests.
 const FEATURES: &str = "testing";
 
@@ -30,6 +34,10 @@ const FEATURES: &str = "testing";
 /// much of them a second time.
 pub const FEATURES_WITH_SYNAPSE: &str =
     "testing,matrix-mls-chat/synapse,matrix-mls-tests/synapse,matrix-mls-tests/federation";
+
+/// The same, with the chat client as it is without MLS. Nothing else is built differently, so it costs
+/// the compilation of that client alone.
+const FEATURES_WITHOUT_MLS: &str = "testing,matrix-mls-tests/synapse,matrix-mls-tests/federation";
 
 /// Which tests to run.
 #[derive(Debug, clap::Args)]
@@ -177,12 +185,35 @@ fn built(
             tests
         }
     };
+    // First, because both builds leave their program in the same place, and the tests look for the one
+    // with MLS there.
+    let without_mls = match servers {
+        Servers::One => Some(chat_without_mls(workspace, has_nextest, cancel)?),
+        Servers::Two => None,
+    };
     process::check_until(tests().arg("--no-run"), cancel)?;
     let mut tests = tests();
+    tests.envs(without_mls.map(|program| (CHAT_WITHOUT_MLS, program)));
     if !has_nextest {
         tests.arg("--").args(filters);
     }
     Ok(tests)
+}
+
+/// Builds the chat client without MLS, and returns where it stays.
+fn chat_without_mls(workspace: &Workspace, has_nextest: bool, cancel: &Cancel) -> Result<PathBuf> {
+    // The packages that are selected, and that there is a test among what is built, decide about the
+    // features of dependencies: as in the build of the tests, so that they are not built again.
+    let mut build = if has_nextest {
+        vec!["--workspace", "--features", FEATURES_WITHOUT_MLS]
+    } else {
+        vec!["--package", PACKAGE, "--package", CHAT, "--features", "matrix-mls-tests/synapse"]
+    };
+    build.extend(["--bin", CHAT, "--test", "http"]);
+    let built = workspace.build_binary(CHAT, &build, cancel)?;
+    let folder = workspace.target.join("without-mls");
+    files::create_dir(&folder)?;
+    files::replace(&built, &folder.join(CHAT))
 }
 
 /// A failing test fails: neither runner tries again (`.config/nextest.toml`).

@@ -19,7 +19,11 @@ use matrix_sdk_sqlite::{
 };
 use ruma::ServerName;
 
-use crate::{client::Client, engine::Engine, error::BuildError};
+use crate::{
+    client::Client,
+    engine::{Engine, MachineSettings},
+    error::BuildError,
+};
 
 /// The name under which the SDK's stores are locked, as in the SDK's own builder.
 const HOLDER: &str = "main";
@@ -50,6 +54,7 @@ pub struct ClientBuilder {
     decryption: DecryptionSettings,
     rooms: RoomSettings,
     new_rooms: NewRooms,
+    max_event_content: Option<usize>,
 }
 
 enum Stores {
@@ -71,6 +76,7 @@ impl ClientBuilder {
             },
             rooms: RoomSettings::default(),
             new_rooms: NewRooms::default(),
+            max_event_content: None,
         }
     }
 
@@ -156,6 +162,15 @@ impl ClientBuilder {
         self
     }
 
+    /// How many bytes the content of a commit event may have as JSON, where the homeserver takes less
+    /// than the specification lets it; see [`MlsMachineBuilder::max_event_content`].
+    ///
+    /// [`MlsMachineBuilder::max_event_content`]: matrix_sdk_crypto_mls::MlsMachineBuilder::max_event_content
+    pub fn mls_max_event_content(mut self, bytes: usize) -> Self {
+        self.max_event_content = Some(bytes);
+        self
+    }
+
     /// What becomes of rooms for which encryption is wanted.
     pub fn new_rooms(mut self, new_rooms: NewRooms) -> Self {
         self.new_rooms = new_rooms;
@@ -186,7 +201,12 @@ impl ClientBuilder {
         base.decryption_settings = self.decryption;
         let builder = self.sdk.cross_process_store_config(self.lock).base_client(base.clone());
         let sdk = Box::pin(builder.build()).await?;
-        let engine = Engine::start(sdk, base, mls, self.rooms, self.new_rooms);
+        let machine = MachineSettings {
+            store: mls,
+            rooms: self.rooms,
+            max_event_content: self.max_event_content,
+        };
+        let engine = Engine::start(sdk, base, machine, self.new_rooms);
         Ok(Client { engine })
     }
 }

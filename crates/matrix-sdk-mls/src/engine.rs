@@ -43,8 +43,7 @@ pub(crate) struct Engine {
     pub(crate) new_rooms: NewRooms,
     pub(crate) bridge: Bridge,
     base: BaseClient,
-    store: Arc<dyn MlsStore>,
-    settings: RoomSettings,
+    settings: MachineSettings,
     machine: Mutex<Option<MlsMachine>>,
     /// Whether rooms are MLS rooms, as far as somebody has asked.
     latches: StdMutex<BTreeMap<OwnedRoomId, bool>>,
@@ -70,13 +69,20 @@ pub(crate) struct Engine {
     itself: Weak<Self>,
 }
 
+/// What each of the session's machines is made with.
+pub(crate) struct MachineSettings {
+    pub(crate) store: Arc<dyn MlsStore>,
+    pub(crate) rooms: RoomSettings,
+    /// In bytes; the machine's own limit if there is none.
+    pub(crate) max_event_content: Option<usize>,
+}
+
 impl Engine {
     /// An engine, and its tasks. They rest until there is a session.
     pub(crate) fn start(
         sdk: matrix_sdk::Client,
         base: BaseClient,
-        store: Arc<dyn MlsStore>,
-        settings: RoomSettings,
+        settings: MachineSettings,
         new_rooms: NewRooms,
     ) -> Arc<Owner> {
         let (flushes, flush_requests) = mpsc::unbounded_channel();
@@ -87,7 +93,6 @@ impl Engine {
             new_rooms,
             bridge: Bridge::default(),
             base,
-            store,
             settings,
             machine: Mutex::default(),
             latches: StdMutex::default(),
@@ -147,9 +152,13 @@ impl Engine {
                 self.notices.tell(notice);
             }
         }
-        let builder = MlsMachine::builder(olm)
-            .store(Arc::clone(&self.store))
-            .room_settings(self.settings.clone());
+        let settings = &self.settings;
+        let mut builder = MlsMachine::builder(olm)
+            .store(Arc::clone(&settings.store))
+            .room_settings(settings.rooms.clone());
+        if let Some(bytes) = settings.max_event_content {
+            builder = builder.max_event_content(bytes);
+        }
         let machine = Box::pin(builder.build()).await?;
         *slot = Some(machine.clone());
         lock(&self.keys).ask_again();

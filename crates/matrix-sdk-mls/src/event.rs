@@ -134,6 +134,16 @@ pub enum MlsEvent {
         /// Who added it.
         added_by: Device,
     },
+    /// The server takes no file of this size, and a commit of ours has one, because it does not fit into
+    /// an event. Those whom the commit would have added stay outside, each with a
+    /// [`MlsEvent::DeviceWithoutMls`], until whoever runs the server lets larger files through; it is tried
+    /// again after an hour. Those who are in the group go on as before.
+    UploadRefused {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The file's size in bytes.
+        bytes: usize,
+    },
     /// A message cannot be read. Once for each message and reason, while somebody listens.
     Undecryptable {
         /// The room.
@@ -182,6 +192,7 @@ impl MlsEvent {
             | Self::DeviceWithoutMls { room_id, .. }
             | Self::UnverifiedDevice { room_id, .. }
             | Self::UnexpectedMember { room_id, .. }
+            | Self::UploadRefused { room_id, .. }
             | Self::Undecryptable { room_id, .. }
             | Self::Readable { room_id, .. }
             | Self::DowngradeAttempt { room_id, .. } => Some(room_id),

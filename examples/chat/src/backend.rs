@@ -152,6 +152,9 @@ impl Inner {
                     is_online = true;
                     self.tell(Update::Online(true));
                     self.changed.notify_one();
+                    // They stop when something could not be sent. With MLS they try again by themselves.
+                    #[cfg(not(feature = "mls"))]
+                    self.client.send_queue().set_enabled(true).await;
                     timeout = Duration::from_secs(30);
                 }
                 Err(error) => {

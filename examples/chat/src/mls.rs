@@ -22,6 +22,7 @@ pub(crate) async fn devices(
             _ if !is_mls => "",
             (_, false) => "should not be here, ",
             (true, _) => "reads along, ",
+            (false, _) if device.has_no_mls => "has no MLS, ",
             (false, _) => "does not read along, ",
         };
         let verified = if device.is_verified { "verified" } else { "not verified" };
@@ -101,6 +102,9 @@ pub(crate) fn text(client: &Client, event: &MlsEvent) -> Option<String> {
         }
         MlsEvent::UnexpectedMember { device, .. } => {
             format!("{}'s {} should not be here", device.user_id, device.device_id)
+        }
+        MlsEvent::UploadRefused { bytes, .. } => {
+            format!("nobody can come in: the server takes no file of {bytes} bytes")
         }
         MlsEvent::DowngradeAttempt { .. } => {
             "somebody tried to turn MLS off; nothing is sent here any more".to_owned()

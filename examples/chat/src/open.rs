@@ -100,6 +100,10 @@ impl Sending {
                 Ok(RoomSendQueueUpdate::SendError { error, is_recoverable, .. }) => {
                     let what = if is_recoverable { "is tried again" } else { "was not sent" };
                     backend.tell(Update::Said(format!("! a message {what}: {error}")));
+                    if !is_recoverable {
+                        // The SDK's queue has stopped; it goes on with the next message.
+                        queue(&self.room).set_enabled(true);
+                    }
                 }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -153,7 +157,8 @@ fn row(event: &EventTimelineItem, backend: &Inner) -> Option<Row> {
         time: clock(event.timestamp()),
         sender: event.sender().localpart().to_owned(),
         is_own: event.is_own(),
-        shield: shield(event),
+        // What is no message was not encrypted, and need not be.
+        shield: if kind == RowKind::Message { shield(event) } else { Shield::None },
         text,
         below: below.join("  "),
         kind,

@@ -1,4 +1,5 @@
-//! The program in a terminal, as people use it, on a real homeserver.
+//! The program in a terminal, as people use it, on a real homeserver: with MLS, without, and one beside
+//! the other.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 // matrix-sdk's futures are nested deeply.
@@ -8,7 +9,7 @@ use std::{
     env,
     io::{Read as _, Write},
     num::NonZeroU16,
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -23,6 +24,36 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ROWS: NonZeroU16 = NonZeroU16::new(40).unwrap();
 const COLUMNS: NonZeroU16 = NonZeroU16::new(150).unwrap();
 
+/// One of the two programs that the same source makes.
+struct Program {
+    path: PathBuf,
+    is_mls: bool,
+}
+
+impl Program {
+    /// With the feature `mls`.
+    fn with_mls() -> Self {
+        Self { path: env!("CARGO_BIN_EXE_matrix-mls-chat").into(), is_mls: true }
+    }
+
+    /// Without it. Cargo gives a test the program with the test's own features only, so `cargo xtask test`
+    /// builds this one.
+    fn without_mls() -> Self {
+        let path = env::var_os("MLS_TEST_CHAT_WITHOUT_MLS");
+        Self { path: path.expect("MLS_TEST_CHAT_WITHOUT_MLS is not set").into(), is_mls: false }
+    }
+
+    /// How a new room is shown among the others.
+    const fn new_room(&self) -> &'static str {
+        if self.is_mls { "MLS? evening" } else { "E2EE evening" }
+    }
+
+    /// How it is when somebody has spoken in it.
+    const fn room(&self) -> &'static str {
+        if self.is_mls { "MLS  evening" } else { "E2EE evening" }
+    }
+}
+
 /// Somebody who sits before the program, in a terminal of its own.
 struct Person {
     name: &'static str,
@@ -35,15 +66,17 @@ struct Person {
     _terminal: Box<dyn MasterPty + Send>,
 }
 
+/// Where to log in, and as whom.
+struct Login<'a>(&'a HttpClient, &'a Account);
+
 impl Person {
-    /// Starts the program, with these options beside the folder.
-    fn sits_down(name: &'static str, folder: &Path, options: &[&str]) -> Self {
+    /// Starts the program.
+    fn sits_down(name: &'static str, program: &Program, folder: &Path) -> Self {
         let size = PtySize { rows: ROWS.get(), cols: COLUMNS.get(), ..PtySize::default() };
         let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_matrix-mls-chat"));
+        let mut command = CommandBuilder::new(&program.path);
         command.arg("--folder");
         command.arg(folder);
-        command.args(options);
         command.env("TERM", "xterm-256color");
         command.env("MLS_CHAT_PASSPHRASE", "a passphrase");
         command.env_remove("MLS_CHAT_PASSWORD");
@@ -67,15 +100,16 @@ impl Person {
     }
 
     /// The first time on the user's first device, which is verified by that.
-    fn logs_in(name: &'static str, folder: &Path, http: &HttpClient, account: &Account) -> Self {
-        let mut person = Self::enters(name, folder, http, account);
+    fn logs_in(name: &'static str, program: &Program, folder: &Path, at: &Login<'_>) -> Self {
+        let mut person = Self::enters(name, program, folder, at);
         person.sees("this device is verified");
         person
     }
 
     /// The first time: everything is asked for.
-    fn enters(name: &'static str, folder: &Path, http: &HttpClient, account: &Account) -> Self {
-        let mut person = Self::sits_down(name, folder, &[]);
+    fn enters(name: &'static str, program: &Program, folder: &Path, at: &Login<'_>) -> Self {
+        let Login(http, account) = *at;
+        let mut person = Self::sits_down(name, program, folder);
         person.sees("Homeserver:");
         person.types(&http.base_url);
         person.sees("User:");
@@ -164,35 +198,50 @@ impl Drop for Person {
 
 const F2: &str = "\x1bOQ";
 const F3: &str = "\x1bOR";
+const F4: &str = "\x1bOS";
 
-#[tokio::test]
-async fn two_people_chat_and_one_of_them_comes_back_later() {
+/// Has two people do something on the homeserver that `cargo xtask test` has started.
+async fn two_people(what: impl FnOnce(&HttpClient, &Account, &Account) + Send + 'static) {
     let url = env::var("MLS_TEST_HOMESERVER").expect("MLS_TEST_HOMESERVER is not set");
     let http = HttpClient::connect(url).await.unwrap();
     let (alice, _) = Account::register(&http, "alice").await.unwrap();
     let (bob, _) = Account::register(&http, "bob").await.unwrap();
-    tokio::task::spawn_blocking(move || evening(&http, &alice, &bob)).await.unwrap();
+    tokio::task::spawn_blocking(move || what(&http, &alice, &bob)).await.unwrap();
 }
 
-fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
+#[tokio::test]
+async fn two_people_chat_and_one_of_them_comes_back_later() {
+    two_people(|http, alice, bob| evening(&Program::with_mls(), http, alice, bob)).await;
+}
+
+/// The same evening, with the program that has nothing of MLS.
+#[tokio::test]
+async fn two_people_chat_without_mls() {
+    two_people(|http, alice, bob| evening(&Program::without_mls(), http, alice, bob)).await;
+}
+
+fn evening(program: &Program, http: &HttpClient, alice: &Account, bob: &Account) {
     let folders = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut at_hers = Person::logs_in("Alice", folders.0.path(), http, alice);
-    let mut at_his = Person::logs_in("Bob", folders.1.path(), http, bob);
+    let mut at_hers = Person::logs_in("Alice", program, folders.0.path(), &Login(http, alice));
+    let mut at_his = Person::logs_in("Bob", program, folders.1.path(), &Login(http, bob));
 
     at_hers.types("/new evening");
-    at_hers.sees("MLS? evening");
+    at_hers.sees(program.new_room());
     at_hers.types(&format!("/invite {}", bob.user_id));
     at_hers.sees("is invited");
     at_his.sees("new  evening");
     at_his.types("/join");
-    at_his.sees("MLS? evening");
+    at_his.sees(program.new_room());
     at_hers.sees("has joined");
+    for line in at_hers.lines_with("has joined") {
+        assert!(!line.contains("not encrypted"), "{line}");
+    }
     at_hers.types("good evening");
     at_hers.sees("-alice> good evening");
     // He has not verified her, and is told so.
     at_his.sees("-alice> good evening [not verified]");
-    at_his.sees("MLS  evening");
-    at_hers.sees("MLS  evening");
+    at_his.sees(program.room());
+    at_hers.sees(program.room());
     at_his.types("good evening yourself");
     at_hers.sees("-bob> good evening yourself [not verified]");
     at_his.sees("-bob> good evening yourself");
@@ -230,20 +279,30 @@ fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
     assert_eq!(std::fs::read_to_string(&saved).unwrap(), "something to keep");
 
     at_hers.presses(F2);
-    at_hers.sees("reads along, verified");
-    at_hers.sees("reads along, not verified");
+    if program.is_mls {
+        at_hers.sees("reads along, verified");
+        at_hers.sees("reads along, not verified");
+    } else {
+        at_hers.sees(&format!("{} join not verified", bob.user_id));
+    }
     at_hers.presses(F3);
-    at_hers.sees("2 devices");
-    at_hers.sees("1 branches");
-    at_hers.sees("founds");
+    if program.is_mls {
+        at_hers.sees("2 devices");
+        at_hers.sees("1 branches");
+        at_hers.sees("founds");
+    } else {
+        at_hers.sees("This is not an MLS room.");
+    }
     at_hers.presses(F3);
-    at_hers.watches("no panel", |screen| !screen.contains("2 devices"));
+    at_hers.watches("no panel", |screen| {
+        !screen.contains("2 devices") && !screen.contains("This is not")
+    });
 
     at_his.leaves();
     at_hers.types("still there?");
     at_hers.sees("-alice> still there?");
-    let mut at_his = Person::sits_down("Bob", folders.1.path(), &[]);
-    at_his.sees("MLS  evening");
+    let mut at_his = Person::sits_down("Bob", program, folders.1.path());
+    at_his.sees(program.room());
     at_his.sees("good evening yourself");
     at_his.sees("and how are you? (edited)");
     at_his.sees("-alice> still there? [not verified]");
@@ -251,15 +310,59 @@ fn evening(http: &HttpClient, alice: &Account, bob: &Account) {
     at_hers.sees("-bob> yes");
     at_hers.leaves();
     at_his.leaves();
+    for folder in [folders.0, folders.1] {
+        assert_eq!(folder.path().join("matrix-sdk-mls.sqlite3").exists(), program.is_mls);
+    }
+}
+
+/// Who has no MLS can be in an MLS room, and neither reads nor says anything there; the others see
+/// that.
+#[tokio::test]
+async fn a_program_without_mls_says_nothing_in_an_mls_room() {
+    two_people(|http, alice, bob| {
+        let folders = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (with, without) = (Program::with_mls(), Program::without_mls());
+        let mut at_hers = Person::logs_in("Alice", &with, folders.0.path(), &Login(http, alice));
+        let mut at_his = Person::logs_in("Bob", &without, folders.1.path(), &Login(http, bob));
+        at_hers.types(&format!("/new evening {}", bob.user_id));
+        at_his.sees("new  evening");
+        at_his.types("/join");
+        at_his.sees("E2EE evening");
+        at_hers.sees("has joined");
+
+        at_hers.types("can you read this?");
+        at_hers.sees("-alice> can you read this?");
+        at_hers.sees("MLS  evening");
+        at_his.sees("-alice> not readable");
+        at_hers.presses(F2);
+        at_hers.sees("has no MLS, not verified");
+        at_hers.presses(F4);
+        at_hers.sees("cannot read along");
+
+        at_his.types("in the clear?");
+        at_his.sees("! a message was not sent");
+        at_his.sees("1 waiting to be sent");
+        at_his.leaves();
+        // Nor when it starts again.
+        let mut at_his = Person::sits_down("Bob", &without, folders.1.path());
+        at_his.sees("1 waiting to be sent");
+        at_his.types("/retry");
+        at_his.sees("! a message was not sent");
+        at_hers.types("so you cannot");
+        at_his.watches("two messages", |screen| screen.matches("> not readable").count() == 2);
+        at_hers.sees("-alice> so you cannot");
+        for person in [&at_hers, &at_his] {
+            assert!(person.lines_with("-bob>").is_empty(), "{}", person.text());
+        }
+        at_hers.leaves();
+        at_his.leaves();
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn people_verify_one_another_and_their_own_devices() {
-    let url = env::var("MLS_TEST_HOMESERVER").expect("MLS_TEST_HOMESERVER is not set");
-    let http = HttpClient::connect(url).await.unwrap();
-    let (alice, _) = Account::register(&http, "alice").await.unwrap();
-    let (bob, _) = Account::register(&http, "bob").await.unwrap();
-    tokio::task::spawn_blocking(move || verification(&http, &alice, &bob)).await.unwrap();
+    two_people(verification).await;
 }
 
 /// Somebody asks somebody else, and both find that they see the same.
@@ -277,8 +380,9 @@ fn verify(asks: &mut Person, command: &str, is_asked: &mut Person) {
 
 fn verification(http: &HttpClient, alice: &Account, bob: &Account) {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let mut at_hers = Person::logs_in("Alice", folders[0].path(), http, alice);
-    let mut at_his = Person::logs_in("Bob", folders[1].path(), http, bob);
+    let program = Program::with_mls();
+    let mut at_hers = Person::logs_in("Alice", &program, folders[0].path(), &Login(http, alice));
+    let mut at_his = Person::logs_in("Bob", &program, folders[1].path(), &Login(http, bob));
     at_hers.types(&format!("/new evening {}", bob.user_id));
     at_his.sees("new  evening");
     at_his.types("/join");
@@ -302,7 +406,8 @@ fn verification(http: &HttpClient, alice: &Account, bob: &Account) {
     }
 
     // Another device of hers is let in when it is verified, not before.
-    let mut again = Person::enters("Alice, again", folders[2].path(), http, alice);
+    let mut again =
+        Person::enters("Alice, again", &program, folders[2].path(), &Login(http, alice));
     again.sees("this device is not verified");
     again.sees("MLS? evening");
     verify(&mut again, "/verify", &mut at_hers);
@@ -316,6 +421,8 @@ fn verification(http: &HttpClient, alice: &Account, bob: &Account) {
     at_hers.types("hello, other me");
     again.sees("-alice> hello, other me");
     again.sees("MLS  evening");
+    // What was said before is not for it, and it says so.
+    again.sees("-alice> not readable (");
     again.types("hello, everybody");
     at_his.sees("-alice> hello, everybody");
     for line in at_his.lines_with("hello, everybody") {

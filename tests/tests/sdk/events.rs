@@ -349,6 +349,57 @@ async fn downgrades_and_backups_are_told_of() {
     until("the end", async || matches!(events.next().now_or_never(), Some(None))).await;
 }
 
+#[tokio::test]
+async fn a_file_that_the_server_does_not_take_is_told_of() {
+    /// Smaller than the tree of a few devices.
+    const SMALL: usize = 4096;
+    let http = homeserver().await;
+    let liar = Liar::before(&http.base_url).await;
+    let (account, _) = Account::register(&http, "alice").await.unwrap();
+    let small_events = builder(&liar.url).mls_max_event_content(SMALL);
+    let alice = App::first_login(account, small_events).await;
+    let bob = App::register(&http, "bob").await;
+    let room = alice.mls_room(&[&bob]).await;
+    let event_id = say(&room, "hello").await;
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "hello");
+
+    liar.lie(|it: &mut Exchange| {
+        if it.is("POST", "/media/v3/upload") {
+            it.status = 413;
+            it.response = json!({ "errcode": "M_TOO_LARGE", "error": "Too large" });
+        }
+    });
+    let mut others = Vec::new();
+    for name in ["carol", "dan", "eve", "fay", "gil", "hal"] {
+        let other = App::register(&http, name).await;
+        room.invite_user_by_id(other.id()).await.unwrap();
+        others.push(other);
+    }
+    alice.joined_by(&room, &others.iter().collect::<Vec<_>>()).await;
+    let mut listener = Listener::of(&alice);
+    let event_id = say(&room, "who is in reads on").await;
+    let bytes = listener
+        .hears(&alice, "a file too large", |event| match event {
+            MlsEvent::UploadRefused { room_id, bytes } if room_id == room.room_id() => Some(*bytes),
+            _ => None,
+        })
+        .await;
+    // With less there would be no file.
+    assert!(bytes > 1000, "{bytes}");
+    for other in &others {
+        listener
+            .hears(&alice, "who stays outside", |event| match event {
+                MlsEvent::DeviceWithoutMls { user_id, reason, .. } if *user_id == other.id() => {
+                    assert!(reason.contains("a file of"), "{reason}");
+                    Some(())
+                }
+                _ => None,
+            })
+            .await;
+    }
+    assert_eq!(bob.reads(room.room_id(), &event_id).await, "who is in reads on");
+}
+
 /// Whether a room is said to be ready, each time it is said.
 fn turns(events: &[MlsEvent], room: &Room) -> Vec<bool> {
     let turn = |event: &MlsEvent| match event {

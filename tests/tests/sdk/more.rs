@@ -14,6 +14,7 @@ use matrix_sdk::{
     attachment::{AttachmentConfig, AttachmentInfo, BaseImageInfo, Thumbnail},
     config::SyncSettings,
     media::{MediaFormat, MediaRequestParameters},
+    room::MessagesOptions,
     ruma::{
         OwnedEventId,
         api::client::membership::join_room_by_id,
@@ -28,6 +29,7 @@ use matrix_sdk::{
         serde::Raw,
         uint,
     },
+    send_queue::RoomSendQueueUpdate as SdkUpdate,
 };
 use matrix_sdk_common::cross_process_lock::CrossProcessLockConfig;
 use matrix_sdk_crypto_mls::{
@@ -123,6 +125,9 @@ async fn an_application_without_mls_refuses_to_send_and_is_shown() {
     let in_group = |id: &str| devices.iter().find(|it| it.device_id == id).unwrap().in_group;
     assert!(in_group(alice.device_id().as_str()) && in_group(bob.device_id().as_str()));
     assert!(!in_group(plain_id.as_str()));
+    // It is the only one of which is said that it has no MLS.
+    let has_none = devices.iter().filter(|it| it.has_no_mls).map(|it| &it.device_id);
+    assert_eq!(has_none.collect::<Vec<_>>(), [&plain_id]);
     let own = devices.iter().find(|it| it.device_id == alice.device_id()).unwrap();
     assert!(own.is_known && own.is_cross_signed && own.is_verified);
     let his = devices.iter().find(|it| it.device_id == bob.device_id()).unwrap();
@@ -131,6 +136,27 @@ async fn an_application_without_mls_refuses_to_send_and_is_shown() {
     plain.sync_once(SyncSettings::default()).await.unwrap();
     let theirs = plain.get_room(room.room_id()).unwrap();
     theirs.send(text("in the clear?")).await.unwrap_err();
+    // Nor by its queue, which gives it up.
+    let (_, mut updates) = theirs.send_queue().subscribe().await.unwrap();
+    theirs.send_queue().send(text("later?").into()).await.unwrap();
+    loop {
+        if let SdkUpdate::SendError { is_recoverable, .. } = updates.recv().await.unwrap() {
+            assert!(!is_recoverable);
+            break;
+        }
+    }
+    // The server has nothing of it, in whatever form.
+    let mut options = MessagesOptions::backward();
+    options.limit = uint!(100);
+    let all = bob.room(room.room_id()).messages(options).await.unwrap().chunk;
+    let types = all.iter().map(|event| event.raw().get_field::<String>("type").unwrap().unwrap());
+    let types: Vec<_> =
+        types.filter(|it| it == "m.room.message" || it == "m.room.encrypted").collect();
+    assert_eq!(types.len(), 1, "{types:?}");
+    // To it hers is a message that cannot be read, not one that says something else.
+    let theirs = theirs.event(&event_id, None).await.unwrap();
+    assert!(theirs.encryption_info().is_none());
+    assert_eq!(theirs.raw().get_field::<String>("type").unwrap().unwrap(), "m.room.encrypted");
 }
 
 #[tokio::test]

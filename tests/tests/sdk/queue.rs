@@ -1,19 +1,25 @@
 //! The send queue.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io::ErrorKind,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use matrix_mls_tests::Account;
 use matrix_sdk::{
     room::MessagesOptions,
     ruma::{
-        OwnedEventId, OwnedTransactionId, events::room::message::RoomMessageEventContent, uint,
+        OwnedEventId, OwnedTransactionId,
+        api::{Direction, client::message::get_message_events},
+        events::room::message::RoomMessageEventContent,
+        uint,
     },
 };
 use matrix_sdk_mls::{LocalEcho, Room, RoomSendQueueUpdate};
-use tokio::sync::broadcast::Receiver;
+use tokio::{net::TcpStream, sync::broadcast::Receiver};
 
 use crate::{
     proxy::{Exchange, Liar},
@@ -141,6 +147,90 @@ async fn what_waits_survives_a_restart() {
             room.mls_send_queue().subscribe().await.unwrap().0.is_empty()
         })
         .await;
+}
+
+/// How many messages the server has in the room, whoever can read them.
+async fn messages_on_server(bob: &App, room: &Room) -> usize {
+    let room_id = room.room_id().to_owned();
+    let mut request = get_message_events::v3::Request::new(room_id, Direction::Backward);
+    request.limit = uint!(100);
+    let events = bob.client.send(request).await.unwrap().chunk;
+    let types = events.iter().map(|event| event.get_field::<String>("type").unwrap());
+    types.filter(|it| it.as_deref() == Some("m.room.encrypted")).count()
+}
+
+/// There is nobody at the server's address.
+async fn is_refused(liar: &Liar) {
+    let error = TcpStream::connect(liar.address()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn without_a_connection_nothing_is_lost_or_sent_twice() {
+    let (_alice, bob, room, liar, _folder) = alice_and_room().await;
+    // The server takes the first one, and before it answers the connection breaks.
+    liar.lie(|it: &mut Exchange| it.breaks = it.is("PUT", "/send/m.room.encrypted/"));
+    let queue = room.mls_send_queue();
+    let (_, mut updates) = queue.subscribe().await.unwrap();
+    let one = queue.send(text("one")).await.unwrap();
+    liar.is_gone().await;
+    is_refused(&liar).await;
+    assert_eq!(failed(&mut updates).await, (one.transaction_id().to_owned(), true));
+    assert_eq!(messages_on_server(&bob, &room).await, 2);
+
+    // What comes meanwhile waits for it. The queue tries again by itself, in vain.
+    let two = queue.send(text("two")).await.unwrap();
+    let three = queue.send(text("three")).await.unwrap();
+    assert_eq!(failed(&mut updates).await, (one.transaction_id().to_owned(), true));
+    is_refused(&liar).await;
+    let (echoes, _) = queue.subscribe().await.unwrap();
+    assert_eq!(echoes.iter().map(words).collect::<Vec<_>>(), ["one", "two", "three"]);
+
+    // Nobody has to tell it that the server is back.
+    liar.lie(|_: &mut Exchange| {});
+    liar.comes_back();
+    for (handle, words) in [(&one, "one"), (&two, "two"), (&three, "three")] {
+        let (transaction_id, event_id) = sent(&mut updates).await;
+        assert_eq!(transaction_id, handle.transaction_id());
+        assert_eq!(bob.reads(room.room_id(), &event_id).await, words);
+    }
+    assert!(queue.subscribe().await.unwrap().0.is_empty());
+    assert_eq!(texts(&bob.room(room.room_id())).await, ["first", "one", "two", "three"]);
+    assert_eq!(messages_on_server(&bob, &room).await, 4);
+}
+
+#[tokio::test]
+async fn an_application_that_starts_without_a_connection_sends_later() {
+    let (alice, bob, room, liar, folder) = alice_and_room().await;
+    let room_id = room.room_id().to_owned();
+    liar.goes_away().await;
+    let queue = room.mls_send_queue();
+    let (_, mut updates) = queue.subscribe().await.unwrap();
+    queue.send(text("one")).await.unwrap();
+    failed(&mut updates).await;
+    drop((queue, room));
+    let (account, session) = alice.close().await;
+
+    let alice = App::reopen(account, session, on_disk(&liar.url, folder.path())).await;
+    let room = alice.room(&room_id);
+    let queue = room.mls_send_queue();
+    let (echoes, mut updates) = queue.subscribe().await.unwrap();
+    assert_eq!(echoes.iter().map(words).collect::<Vec<_>>(), ["one"]);
+    queue.send(text("two")).await.unwrap();
+    let (transaction_id, is_recoverable) = failed(&mut updates).await;
+    assert!(transaction_id == echoes[0].transaction_id && is_recoverable);
+    is_refused(&liar).await;
+
+    liar.comes_back();
+    let mut events = Vec::new();
+    for words in ["one", "two"] {
+        let (_, event_id) = sent(&mut updates).await;
+        assert_eq!(bob.reads(&room_id, &event_id).await, words);
+        events.push(event_id);
+    }
+    assert_ne!(events[0], events[1]);
+    assert_eq!(texts(&bob.room(&room_id)).await, ["first", "one", "two"]);
+    assert_eq!(messages_on_server(&bob, &room).await, 3);
 }
 
 #[tokio::test]

@@ -60,7 +60,11 @@ where
         Ok(response) => Box::pin(machine.mark_request_as_sent(id, &response)).await,
         Err(error) => {
             let failure = failure(&error);
-            Box::pin(machine.mark_request_as_failed(id, failure)).await?;
+            match Box::pin(machine.mark_request_as_failed(id, failure)).await {
+                // It was given up with another one: a commit with two files, of which one was refused.
+                Ok(()) | Err(MlsError::UnknownRequest) => {}
+                Err(error) => return Err(error.into()),
+            }
             if failure == RequestFailure::Refused {
                 warn!("The server refuses a request: {error}");
                 return Ok(());

@@ -83,6 +83,7 @@ impl Engine {
             Notice::UnexpectedMember { room_id, device, added_by } => {
                 MlsEvent::UnexpectedMember { room_id, device, added_by }
             }
+            Notice::UploadRefused { room_id, bytes } => MlsEvent::UploadRefused { room_id, bytes },
             Notice::DowngradeAttempt { room_id, event_id } => {
                 MlsEvent::DowngradeAttempt { room_id, event_id }
             }
@@ -174,6 +175,7 @@ impl Engine {
                 is_known: known.is_some(),
                 is_cross_signed: known.is_some_and(|known| known.is_cross_signed_by_owner()),
                 is_verified: false,
+                has_no_mls: false,
             };
             self.events.tell(MlsEvent::UnverifiedDevice { room_id, device });
         }

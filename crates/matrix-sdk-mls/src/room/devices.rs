@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use matrix_sdk::RoomMemberships;
+use matrix_sdk_crypto_mls::{MlsError, Readiness};
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 
 use super::Room;
@@ -17,9 +18,13 @@ pub struct RoomDevice {
     /// Its ID.
     pub device_id: OwnedDeviceId,
     /// Whether it is in the group's current epoch, and so reads what is sent. One that is not has no
-    /// MLS, or is not let in, or is added with the next commit; [`Room::prepare_mls`] says who cannot
-    /// be added.
+    /// MLS, or is not let in, or is added with the next commit.
     pub in_group: bool,
+    /// Whether it should be in the group and cannot be added, because it has published no key package
+    /// that can be used: so do the devices of applications without MLS. Found out when something is sent,
+    /// or [`Room::prepare_mls`] is called, and again after an hour; never said of a room that is not
+    /// ready.
+    pub has_no_mls: bool,
     /// Whether the device that is known under this name is this one. If not, it was deleted or has
     /// never been, and the next commit removes it.
     pub is_known: bool,
@@ -45,6 +50,7 @@ impl Room {
                 group.insert(name, device.device_key);
             }
         }
+        let without_mls = self.without_mls().await?;
         let olm = self.engine.olm().await?;
         let mut devices = Vec::new();
         let members = self.sdk.members_no_sync(RoomMemberships::JOIN).await?;
@@ -60,6 +66,9 @@ impl Room {
                 let key = device.ed25519_key().map(|key| *key.as_bytes());
                 let leaf = group.remove(&name);
                 let is_it = leaf.is_none() || leaf == key;
+                let is_same = |(user, id): &(OwnedUserId, OwnedDeviceId)| {
+                    *user == user_id && id == device.device_id()
+                };
                 devices.push(RoomDevice {
                     user_id: user_id.clone(),
                     device_id: device.device_id().to_owned(),
@@ -67,6 +76,7 @@ impl Room {
                     is_known: is_it,
                     is_cross_signed: is_it && device.is_cross_signed_by_owner(),
                     is_verified: is_it && device.is_verified(),
+                    has_no_mls: without_mls.iter().any(is_same),
                 });
             }
         }
@@ -80,9 +90,20 @@ impl Room {
                 is_known: false,
                 is_cross_signed: false,
                 is_verified: false,
+                has_no_mls: false,
             });
         }
         devices.sort_by(|a, b| (&a.user_id, &a.device_id).cmp(&(&b.user_id, &b.device_id)));
         Ok(devices)
+    }
+
+    /// The devices that cannot be added, as far as that was found out.
+    async fn without_mls(&self) -> Result<Vec<(OwnedUserId, OwnedDeviceId)>, Error> {
+        let machine = self.engine.machine().await?;
+        match Box::pin(machine.readiness(self.room_id())).await {
+            Ok(Readiness::Ready { without_mls, .. }) => Ok(without_mls),
+            Ok(_) | Err(MlsError::NotMls(_) | MlsError::Downgraded(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
