@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use matrix_mls_benchmarks::{forks, store};
+use matrix_mls_benchmarks::{forks, large, store};
 
 /// Measures what the machine and its store cost
 #[derive(Debug, Parser)]
@@ -20,6 +20,17 @@ enum Benchmark {
     Store(StoreArgs),
     /// What branches cost: choosing a tip, puncturing, merging
     Forks(ForksArgs),
+    /// A large room of whole machines on a simulated homeserver; fails when a bound is missed
+    Large(LargeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct LargeArgs {
+    /// How many devices the large room has
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(120..=5000))]
+    devices: u32,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +80,11 @@ async fn main() -> Result<ExitCode> {
         Benchmark::Forks(args) => {
             let options = forks::Options::full(args.devices as usize);
             (forks::run(&options, &tell)?, args.output)
+        }
+        Benchmark::Large(args) => {
+            let options = large::Options::full(args.devices as usize);
+            let output = Output { strict: true, ..args.output };
+            (large::run(&options, &tell).await?, output)
         }
     };
     let mut out = std::io::stdout().lock();

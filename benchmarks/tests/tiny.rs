@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use matrix_mls_benchmarks::{
-    forks,
+    forks, large,
     store::{self, Options},
 };
 
@@ -26,4 +26,18 @@ fn branches_are_measured() {
     let report = forks::run(&forks::Options::tiny(20), &|_| {}).unwrap();
     assert_eq!((report.rows.len(), report.comparison.len()), (5, 0));
     assert!(report.rows.iter().all(|row| row.values.iter().all(|(_, value)| *value > 0.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_room_is_measured_and_all_that_is_no_time_is_as_it_should_be() {
+    let report = large::run(&large::Options::tiny(24), &|_| {}).await.unwrap();
+    assert_eq!((report.rows.len(), report.comparison.len()), (9, 5));
+    for row in &report.rows {
+        let is_time = row.what.starts_with("join by") || row.what.starts_with("catch up");
+        assert!(is_time || row.holds == Some(true), "{}: {}", row.what, row.measured);
+        assert!(row.values.iter().all(|(_, value)| *value > 0.0), "{}", row.what);
+    }
+    let catch_up = report.rows.iter().find(|row| row.what.starts_with("catch up")).unwrap();
+    let pages = catch_up.values.iter().find(|(name, _)| name == "pages").unwrap().1;
+    assert!((2.0..=3.0).contains(&pages), "{}", catch_up.measured);
 }

@@ -25,6 +25,9 @@ pub struct Args {
     /// Play on two homeservers that are cut off from one another for a while
     #[arg(long, conflicts_with_all = ["container", "homeserver"])]
     partition: bool,
+    /// Play in a large room, with so many devices and two that come late; in release mode
+    #[arg(long, value_name = "NUMBER", conflicts_with = "partition")]
+    devices: Option<u16>,
     /// Have the demo print JSON; nothing else goes to standard output
     #[arg(long)]
     json: bool,
@@ -36,9 +39,11 @@ pub struct Args {
 /// Runs the demo, and returns its exit code.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    // The development profile, so that the tests' build is of use.
+    // The development profile, so that the tests' build is of use, unless there is much to do.
+    let profile = if args.devices.is_some() { "release" } else { "dev" };
     let code = run_built(&workspace, args, |cancel| {
-        workspace.build_binary(PACKAGE, &["--package", PACKAGE], cancel)
+        let build = ["--package", PACKAGE, "--profile", profile];
+        workspace.build_binary(PACKAGE, &build, cancel)
     })?;
     Ok(ExitCode::from(code))
 }
@@ -70,6 +75,9 @@ pub fn run_built(
         demo.args(["--homeserver", &server.url()]);
         (Servers::One(server), demo)
     };
+    if let Some(devices) = args.devices {
+        demo.args(["--devices", &devices.to_string()]);
+    }
     if args.json {
         demo.arg("--json");
     }

@@ -44,8 +44,9 @@ enum Verb {
     /// Start a Synapse (or two that federate) in the background, or stop it
     #[command(subcommand)]
     Synapse(synapse::Verb),
-    /// Measure what the machine and its store cost: `store [--devices N] [--json] [--strict]`; or how
-    /// long an application takes to start: `cold-start [--rooms N]`
+    /// Measure what the machine and its store cost: `store`, `forks` or `large`, each with
+    /// `[--devices N] [--json] [--strict]`; or how long an application takes to start: `cold-start
+    /// [--rooms N]`
     #[command(disable_help_flag = true)]
     Bench(tool::Args),
     /// Look into an SQLite store and change nothing: `inspect FILE`, `check FILE`

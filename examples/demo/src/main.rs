@@ -1,6 +1,7 @@
 //! Several people with several devices each talk in an MLS room on a real homeserver, and every
 //! claim on the way is checked.
 
+mod large;
 mod partition;
 mod report;
 mod scenario;
@@ -27,8 +28,11 @@ struct Args {
     homeserver: Option<String>,
     /// Play on two homeservers that are cut off from one another for a while. They and the link
     /// between them are those in MLS_TEST_FEDERATION_A, _B and _CONTROL
-    #[arg(long)]
+    #[arg(long, conflicts_with = "devices")]
     partition: bool,
+    /// Play in a large room, with so many devices and two that come late
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(4..=2000))]
+    devices: Option<u16>,
     /// Print one JSON document on standard output, and what happens meanwhile on standard error
     #[arg(long)]
     json: bool,
@@ -77,6 +81,9 @@ async fn run(args: &Args, stores: &Path, report: &mut Report) -> anyhow::Result<
     let url = args.homeserver.as_deref().unwrap_or_default();
     let http = HttpClient::connect(url.trim_end_matches('/')).await?;
     report.count(&http.wire_log);
+    if let Some(devices) = args.devices {
+        return large::play(&http, devices.into(), report).await;
+    }
     scenario::play(&http, stores, report).await
 }
 
