@@ -278,7 +278,7 @@ async fn a_notification_without_its_welcome_is_read_after_the_applications_sync(
     let folder = tempfile::tempdir().unwrap();
     let (_alice, bob, room, event_id) = suspended(&http, folder.path()).await;
     // So much waits for the application that the Welcome is not among the first of it.
-    let liar = Liar::before(&http.base_url).await;
+    let liar = Liar::before(&http.base_url);
     liar.lie(|it: &mut Exchange| {
         if it.is("GET", "/sync") {
             it.response["to_device"]["events"] = json!([]);

@@ -57,7 +57,7 @@ struct Shared {
 
 impl Liar {
     /// Stands before the homeserver, and tells the truth for now.
-    pub async fn before(homeserver: &str) -> Self {
+    pub fn before(homeserver: &str) -> Self {
         let port = socket("127.0.0.1:0".parse().unwrap());
         let shared = Arc::new(Shared {
             upstream: homeserver.trim_end_matches('/').to_owned(),

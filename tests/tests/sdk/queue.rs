@@ -82,7 +82,7 @@ async fn texts(room: &Room) -> Vec<String> {
 async fn alice_and_room() -> (App, App, Room, Liar, tempfile::TempDir) {
     let http = homeserver().await;
     let folder = tempfile::tempdir().unwrap();
-    let liar = Liar::before(&http.base_url).await;
+    let liar = Liar::before(&http.base_url);
     let (account, _) = Account::register(&http, "alice").await.unwrap();
     let alice = App::first_login(account, on_disk(&liar.url, folder.path())).await;
     let bob = App::register(&http, "bob").await;

@@ -20,7 +20,7 @@ fn text(text: &str) -> RoomMessageEventContent {
 async fn whoever_logs_out_is_done_and_another_device_takes_the_place() {
     let http = homeserver().await;
     let folder = tempfile::tempdir().unwrap();
-    let liar = Liar::before(&http.base_url).await;
+    let liar = Liar::before(&http.base_url);
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account.clone(), on_disk(&liar.url, folder.path())).await;
     let alice = App::register(&http, "alice").await;
