@@ -128,7 +128,7 @@ fn public_group(provider: &Provider, parts: PublicParts<'_>) -> Result<PublicGro
 fn roster_of(info: &GroupInfo, parts: PublicParts<'_>) -> Result<Roster, GroupError> {
     let roster = hydrated::guarded(|| {
         let provider = Provider::new(Operation::default());
-        hydrated::roster(public_group(&provider, parts)?.members())
+        hydrated::roster(public_group(&provider, parts)?.members(), &Roster::new())
     })?;
     let signer = roster.get(info.signer).ok_or(GroupError::WelcomeMismatch)?;
     if info.is_signed_by(&signer.signature_key) {

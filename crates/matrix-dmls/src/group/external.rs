@@ -70,7 +70,7 @@ pub(super) fn external_commit(
             ProposalStore::new(),
         )
         .map_err(GroupError::openmls)?;
-        let roster = hydrated::roster(public.members())?;
+        let roster = hydrated::roster(public.members(), &Roster::new())?;
         let (group, bundle) = MlsGroup::external_commit_builder()
             .with_ratchet_tree(tree()?)
             .with_config(hydrated::join_config())

@@ -98,10 +98,11 @@ pub(super) fn hydrate(
     Ok((provider, group))
 }
 
-/// Who is in an OpenMLS group. Every credential is verified, and every device and signature key is
-/// there once, as in a well-formed commit.
+/// Who is in an OpenMLS group. Every credential is verified, unless the very same was `verified` at its
+/// leaf before, and every device and signature key is there once, as in a well-formed commit.
 pub(super) fn roster(
     members: impl Iterator<Item = openmls::prelude::Member>,
+    verified: &Roster,
 ) -> Result<Roster, GroupError> {
     let mut roster = Roster::new();
     let (mut devices, mut keys) = (HashSet::new(), HashSet::new());
@@ -114,12 +115,16 @@ pub(super) fn roster(
             .as_slice()
             .try_into()
             .map_err(|_| GroupError::UnsupportedCredential)?;
-        identity.verify(&signature_key)?;
-        let Device { user_id, device_id, .. } = identity.device.clone();
+        let index = member.index.u32();
+        let member = Member { identity, signature_key };
+        if verified.get(index).is_none_or(|verified| **verified != member) {
+            member.identity.verify(&signature_key)?;
+        }
+        let Device { user_id, device_id, .. } = member.device().clone();
         if !devices.insert((user_id, device_id)) || !keys.insert(signature_key) {
             return Err(GroupError::DuplicateDevice);
         }
-        roster.insert(member.index.u32(), Arc::new(Member { identity, signature_key }));
+        roster.insert(index, Arc::new(member));
     }
     Ok(roster)
 }

@@ -1,6 +1,6 @@
 //! Joining by Welcome (protocol §6, RFC 9420 §12.4.3.1).
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, thread};
 
 use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
@@ -20,7 +20,7 @@ use crate::{
         commit::CommitMessage,
         group_context::{GroupContext, MAX_GROUP_CONTEXT_BYTES},
         proposal::CommitProposal,
-        ratchet_tree,
+        ratchet_tree::RatchetTree,
         transcript::{confirmed_transcript_hash, interim_transcript_hash},
         welcome::Welcome,
     },
@@ -28,6 +28,9 @@ use crate::{
 
 /// A GroupInfo without tree is a GroupContext and some hundred bytes.
 const MAX_ENCRYPTED_GROUP_INFO: usize = 2 * MAX_GROUP_CONTEXT_BYTES;
+
+/// Credentials of fewer leaves are verified faster than a thread is started, in all.
+const MIN_LEAVES_FOR_A_THREAD: usize = 32;
 
 /// A Welcome with all that it needs.
 #[derive(Clone, Copy, Debug)]
@@ -68,13 +71,13 @@ pub(super) fn join(
     if Welcome::parse(parts.welcome)?.encrypted_group_info().len() > MAX_ENCRYPTED_GROUP_INFO {
         return Err(MalformedError::TooLarge.into());
     }
-    ratchet_tree::check_size(parts.tree)?;
+    let public_tree = RatchetTree::parse(parts.tree)?;
 
     let provider = Provider::new(Operation {
         entries: parts.key_package.private.clone(),
         ..Operation::default()
     });
-    let group = hydrated::guarded(|| {
+    let (group, verified) = hydrated::guarded(|| {
         let message = MlsMessageIn::tls_deserialize_exact_bytes(parts.welcome)
             .map_err(GroupError::openmls)?;
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
@@ -99,18 +102,20 @@ pub(super) fn join(
         {
             return Err(GroupError::WelcomeMismatch);
         }
-        let staged: StagedWelcome = openmls::prelude::JoinBuilder::new(&provider, processed)
-            .with_ratchet_tree(tree)
-            .skip_lifetime_validation()
-            .build()
-            .map_err(GroupError::openmls)?;
-        staged.into_group(&provider).map_err(GroupError::openmls)
+        while_verified(&public_tree, || {
+            let staged: StagedWelcome = openmls::prelude::JoinBuilder::new(&provider, processed)
+                .with_ratchet_tree(tree)
+                .skip_lifetime_validation()
+                .build()
+                .map_err(GroupError::openmls)?;
+            staged.into_group(&provider).map_err(GroupError::openmls)
+        })
     })?;
     if hydrated::confirmation_tag(&group)? != *commit.confirmation_tag() {
         return Err(GroupError::WelcomeMismatch);
     }
 
-    let roster = Arc::new(hydrated::roster(group.members())?);
+    let roster = Arc::new(hydrated::roster(group.members(), &verified)?);
     let own_leaf = group.own_leaf_index().u32();
     if roster.get(own_leaf).is_none_or(|member| **member != local.member()) {
         return Err(GroupError::WelcomeMismatch);
@@ -131,6 +136,24 @@ pub(super) fn join(
     let state = Arc::make_mut(&mut node.state);
     state.entries.remove_key_packages();
     Ok(node)
+}
+
+/// Verifies the credentials of a tree on another thread while OpenMLS verifies its leaves: each takes
+/// most of a join's time in a large group. Gives those that are valid, or none if one is not, or there
+/// was no thread: then they are still to be verified.
+fn while_verified<T>(
+    tree: &RatchetTree<'_>,
+    work: impl FnOnce() -> Result<T, GroupError>,
+) -> Result<(T, Roster), GroupError> {
+    if tree.leaf_count() < MIN_LEAVES_FOR_A_THREAD {
+        return Ok((work()?, Roster::new()));
+    }
+    thread::scope(|scope| {
+        let verifies = thread::Builder::new().spawn_scoped(scope, || tree.roster());
+        let done = work();
+        let verified = verifies.ok().and_then(|thread| thread.join().ok()?.ok());
+        Ok((done?, verified.unwrap_or_default()))
+    })
 }
 
 /// Whether those whom the commit adds are in the roster, and our key package is among them.

@@ -78,6 +78,11 @@ impl<'a> RatchetTree<'a> {
         Ok(Self { nodes, leaves })
     }
 
+    /// How many leaves are not blank.
+    pub(crate) fn leaf_count(&self) -> usize {
+        self.leaves.len()
+    }
+
     /// Who is in it; every credential is verified.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use openmls_traits::{
 
 use super::{super::*, device::*};
 use crate::{
+    Identity,
     crypto::labelled,
     error::MalformedError,
     wire::{
@@ -328,12 +329,45 @@ fn a_tree_with_a_device_or_a_key_twice_is_refused() {
         encryption_key: vec![0; 32],
         signature_key: member.member().signature_key.to_vec(),
     };
-    hydrated::roster([leaf(0, &alice), leaf(1, &bob)].into_iter()).unwrap();
+    hydrated::roster([leaf(0, &alice), leaf(1, &bob)].into_iter(), &Roster::new()).unwrap();
     // Another key under alice's user and device ID.
     let again = local_as("alice", 9);
     assert_ne!(again.member().signature_key, alice.member().signature_key);
-    let twice = hydrated::roster([leaf(0, &alice), leaf(1, &again)].into_iter());
+    let twice = hydrated::roster([leaf(0, &alice), leaf(1, &again)].into_iter(), &Roster::new());
     assert!(matches!(twice, Err(GroupError::DuplicateDevice)), "{twice:?}");
+}
+
+/// Credentials are verified beside OpenMLS, from what we read of the tree ourselves.
+#[test]
+fn a_credential_that_was_verified_is_believed_of_the_very_same_leaf_only() {
+    let (alice, bob) = (local("alice"), local("bob"));
+    let leaf = |index: u32, identity: &Identity, key: &LocalMember| openmls::prelude::Member {
+        index: openmls::prelude::LeafNodeIndex::new(index),
+        credential: openmls::prelude::BasicCredential::new(identity.to_bytes()).into(),
+        encryption_key: vec![0; 32],
+        signature_key: key.member().signature_key.to_vec(),
+    };
+    let right = alice.member().identity;
+    let unsigned = Identity::new(right.device.clone(), right.seq, [0; 64]);
+    let roster = |leaf, verified: &Roster| hydrated::roster([leaf].into_iter(), verified);
+    let verified = roster(leaf(0, &right, &alice), &Roster::new()).unwrap();
+    assert_eq!(roster(leaf(0, &right, &alice), &verified).unwrap(), verified);
+    for verified in [&Roster::new(), &verified] {
+        for forged in [leaf(0, &unsigned, &alice), leaf(0, &right, &bob)] {
+            let refused = roster(forged, verified);
+            assert!(matches!(refused, Err(GroupError::Credential(_))), "{refused:?}");
+        }
+    }
+}
+
+#[test]
+fn a_group_of_forty_is_joined() {
+    let names: Vec<_> = (0..40).map(|number| format!("user{number}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let (devices, node) = room_of(&names);
+    let rosters: Vec<_> = devices.iter().map(|device| device.group.roster(&node)).collect();
+    assert!(rosters.iter().all(|roster| roster.is_some() && *roster == rosters[0]));
+    assert_eq!(rosters[0].as_ref().map(|roster| roster.len()), Some(40));
 }
 
 /// A key package with somebody else's public key in it: valid by itself, and impossible to add.
