@@ -159,13 +159,20 @@ fn join(options: &Options, found: &Found) -> Row {
     let openmls: Vec<_> = found.late.iter().filter_map(|late| late.openmls).collect();
     let devices = options.devices;
     let what = format!("join by Welcome at {devices} devices, from the sync to the first message");
-    let bound = format!("{JOIN}x OpenMLS alone, in memory");
+    let bound = format!("{JOIN}x OpenMLS alone, in memory, by the wall clock");
     if openmls.is_empty() {
         return valued(row(what, bound, spent(ours), None), [("cpu_ms", ours.cpu)]);
     }
     let openmls = median(openmls);
-    let ratio = ours.cpu / openmls.cpu;
-    let measured = format!("{}, OpenMLS alone {}: {}x", spent(ours), spent(openmls), number(ratio));
+    // What two processors do at once takes less time, but is no less work.
+    let (work, ratio) = (ours.cpu / openmls.cpu, ours.wall / openmls.wall);
+    let measured = format!(
+        "{}, OpenMLS alone {}: {}x ({}x)",
+        spent(ours),
+        spent(openmls),
+        number(work),
+        number(ratio),
+    );
     valued(
         row(what, bound, measured, Some(ratio <= JOIN)),
         [
@@ -174,6 +181,7 @@ fn join(options: &Options, found: &Found) -> Row {
             ("openmls_cpu_ms", openmls.cpu),
             ("openmls_wall_ms", openmls.wall),
             ("ratio", ratio),
+            ("cpu_ratio", work),
         ],
     )
 }
