@@ -49,8 +49,8 @@ struct Selection {
 
 impl MlsMachine {
     /// What leads to `wanted` for somebody who knows `known`, in at most `limit` bytes; none if there
-    /// is nothing, or the part of it that all the rest hangs on does not fit. Only what lies below the
-    /// start of our choice is given.
+    /// is nothing, or the part of it that all the rest hangs on does not fit. To who knows nothing above
+    /// it, only what lies below the start of our choice is given.
     pub(super) async fn graph_for(
         &self,
         room: &Room,
@@ -59,17 +59,18 @@ impl MlsMachine {
         limit: usize,
     ) -> Result<Option<GraphContent>, MlsError> {
         let graph = room.group.graph();
-        let Some(start) = graph.start() else { return Ok(None) };
-        let counts = |node: &NodeId| *node == start || graph.is_ancestor(&start, node);
-        let wanted: Vec<_> =
-            wanted.iter().copied().filter(|node| graph.contains(node) && counts(node)).collect();
-        let direct = graph.leading_to(&wanted, known);
+        // Also what lies beside the start: it does not count any more, but messages there can be read.
+        let direct = graph.leading_to(wanted, known);
         if !direct.is_empty() {
             // As much as fits; the rest can be asked for from there.
             let mut selection = Selection::new(limit);
             self.select(room, &mut selection, &direct, None).await?;
             return Ok(Some(selection.graph).filter(|graph| !graph.commits.is_empty()));
         }
+        let Some(start) = graph.start() else { return Ok(None) };
+        let counts = |node: &NodeId| *node == start || graph.is_ancestor(&start, node);
+        let wanted: Vec<_> =
+            wanted.iter().copied().filter(|node| graph.contains(node) && counts(node)).collect();
         for node in known.iter().filter(|node| graph.contains(node)) {
             let mut all = vec![*node];
             all.extend(wanted.iter().filter(|to| graph.common_ancestor(node, to).is_some()));

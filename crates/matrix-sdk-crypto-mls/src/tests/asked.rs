@@ -379,3 +379,59 @@ async fn the_device_that_named_it_is_asked_first_and_then_two_others() {
     assert_eq!(asked.iter().sum::<usize>(), 5);
     assert_eq!(asked.iter().filter(|count| **count > 0).count(), 3, "{asked:?}");
 }
+
+/// A branch that lies beside the anchor does not count any more. What was said there can be read.
+#[tokio::test]
+async fn commits_beside_the_anchor_are_given_too() {
+    let (server, alice, bob, carol) = three().await;
+    let dave = joins(&server, &alice, "dave").await;
+    let [erin, frank] =
+        [joins(&server, &alice, "erin").await, joins(&server, &alice, "frank").await];
+    let all = [&alice, &bob, &carol, &dave, &erin, &frank];
+    let here = [&alice, &carol, &erin];
+    settle(&all).await;
+    let parted = alice.epoch().await.unwrap();
+    let users = |devices: &[&SimDevice]| devices.iter().map(|d| d.user_id().clone()).collect();
+    server.is_cut_into(&[users(&here), users(&[&bob, &dave, &frank])]);
+    // On this side all three go on, and within days the anchor goes below where the two sides part.
+    for _ in 0..2 {
+        for device in here {
+            device.updates_keys().await;
+            settle(&here).await;
+        }
+        for time in [1, 1, 1, 8 * 24 * 60, 1, 1, 1] {
+            pass(&here, time * TestClock::MINUTE).await;
+        }
+    }
+    let withheld = commits(&bob).await;
+    settle(&[&bob, &dave]).await;
+    dave.updates_keys().await;
+    let said = dave.says("beside").await;
+    let beside = dave.node().await.unwrap();
+
+    server.withholds_from(carol.name(), &withheld, true);
+    server.heals();
+    // All others have heard of the anchor when Carol asks.
+    settle(&[&alice, &bob, &dave, &erin, &frank]).await;
+    settle(&all).await;
+    let graph = alice.mls().epoch_graph(alice.room()).await.unwrap();
+    let start = graph.nodes.iter().find(|node| Some(node.node) == graph.start).unwrap();
+    assert!(start.epoch > parted);
+    assert!(graph.nodes.iter().any(|node| node.node == beside));
+    // Nobody posts it again.
+    for device in all {
+        for _ in 0..100 {
+            server.next_goes_wrong(
+                device.name(),
+                RequestKind::Commit,
+                crate::testing::Fault::Refused,
+            );
+        }
+    }
+    for _ in 0..10 {
+        pass(&all, 21 * SECOND).await;
+    }
+    // The state where the sides part is gone by now: they ask for the epoch's key.
+    alice.has_read(&said, "beside");
+    carol.has_read(&said, "beside");
+}
