@@ -80,6 +80,7 @@ impl World {
             }
         }
         self.settles().await?;
+        self.pages_back().await?;
         // What was asked of the server and failed is asked again when the application next starts,
         // at the latest.
         for d in 0..self.devices.len() {
@@ -89,6 +90,32 @@ impl World {
             }
         }
         self.passes(1000).await
+    }
+
+    /// Applications ask for the messages that a limited sync has left out.
+    async fn pages_back(&mut self) -> Result<(), Failure> {
+        for d in 0..self.devices.len() {
+            let Some(device) = self.device(d).filter(|_| self.devices[d].has_gaps) else {
+                continue;
+            };
+            if self.devices[d].is_evil || !self.is_joined_there(d) {
+                continue;
+            }
+            for message in self.server.sent_messages() {
+                let event_id = &message.event_id;
+                if device.reading(event_id).is_some()
+                    || !self.server.shows(device.name(), &self.room_id, event_id)
+                {
+                    continue;
+                }
+                let event = self.server.event(&self.room_id, event_id).to_json();
+                let read = device.reads_event(&self.room_id, &event).await;
+                read.map_err(|error| Failure::new("store", format!("{device:?}: {error}")))?;
+                self.stats.paged += 1;
+            }
+            device.pumps().await;
+        }
+        self.settles().await
     }
 
     /// Lets people talk until all are on one tip, with whom the room wants. Gives how many messages

@@ -48,6 +48,9 @@ pub struct Stats {
     pub read: usize,
     /// Messages that devices were to read and have not, because an attack has kept them from the epoch.
     pub kept: usize,
+    /// Messages that devices have asked for after a limited sync.
+    #[serde(default)]
+    pub paged: usize,
     /// How long the run took, in true milliseconds.
     pub took_ms: u128,
 }

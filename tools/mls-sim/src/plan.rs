@@ -13,6 +13,9 @@ use crate::{
 /// How much happens before everything is healed.
 const ACTIONS: usize = 60;
 
+/// In seconds.
+const DAY: u64 = 86_400;
+
 /// A run before it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -102,7 +105,11 @@ impl Draw {
         let calm = Weights::CALM;
         match scenario {
             Scenario::Calm => self.some(ACTIONS, &calm),
-            Scenario::Mixed => self.some(ACTIONS, &Weights::MIXED),
+            Scenario::Mixed => {
+                self.some(ACTIONS / 2, &Weights::MIXED);
+                self.days();
+                self.some(ACTIONS / 2, &Weights::MIXED);
+            }
             Scenario::Race => {
                 let race = Weights { settle: 15, update: 35, come_and_go: 4, devices: 0, ..calm };
                 self.some(ACTIONS, &race);
@@ -111,7 +118,10 @@ impl Draw {
                 self.some(10, &calm);
                 let parts = 2 + u32::try_from(self.rng.below(2)).unwrap_or_default();
                 self.cut(parts);
-                self.some(ACTIONS, &Weights { come_and_go: 20, update: 10, ..calm });
+                let busy = Weights { come_and_go: 20, update: 10, ..calm };
+                self.some(ACTIONS / 2, &busy);
+                self.days();
+                self.some(ACTIONS / 2, &busy);
                 self.actions.push(Action::Heal);
                 self.some(5, &calm);
             }
@@ -136,6 +146,13 @@ impl Draw {
         sides[0] = 0;
         sides[1] = 1;
         self.actions.push(Action::Cut(sides));
+    }
+
+    /// In one run of ten, so many days that states go by the clock (protocol §9).
+    fn days(&mut self) {
+        if self.rng.chance(10) {
+            self.actions.extend((0..8).map(|_| Action::Wait(DAY)));
+        }
     }
 
     pub(crate) fn some(&mut self, count: usize, weights: &Weights) {

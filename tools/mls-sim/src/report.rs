@@ -28,6 +28,8 @@ pub struct Report {
     pub read: usize,
     /// Messages that an attack has kept from devices.
     pub kept: usize,
+    /// Messages that devices have asked for after limited syncs.
+    pub paged: usize,
     /// Commits.
     pub commits: usize,
     /// The most commits in one run.
@@ -67,6 +69,7 @@ impl Report {
         self.messages += stats.messages;
         self.read += stats.read;
         self.kept += stats.kept;
+        self.paged += stats.paged;
         self.commits += stats.commits;
         self.most_commits = self.most_commits.max(stats.commits);
         self.attacks += stats.attacks;

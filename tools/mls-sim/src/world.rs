@@ -70,6 +70,8 @@ pub(crate) struct Member {
     pub(crate) waits_since: Option<u64>,
     /// Nothing has gone wrong with its process or its server's answers.
     pub(crate) is_untouched: bool,
+    /// A limited sync has left out events; its application pages back in the end.
+    pub(crate) has_gaps: bool,
 }
 
 /// A message.

@@ -282,20 +282,17 @@ impl MlsMachine {
         let (speakers, silent): (Vec<_>, Vec<_>) = first.iter().copied().partition(|device| {
             wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
         });
-        let tries = usize::from(wanted.tries);
-        let pick = |from: &[&'_ Device]| {
-            (tries / 3)
-                .checked_rem(from.len())
-                .and_then(|place| from.get(place).map(|d| (*d).clone()))
-        };
-        let (speaker, silent) = (pick(&speakers), pick(&silent));
-        let author = author.cloned();
-        let device = match tries % 3 {
-            0 => speaker.or(silent).or(author),
-            1 => author.or(silent).or(speaker),
-            _ => silent.or(speaker).or(author),
-        }?;
-        Some((user_of(&device)?, OwnedDeviceId::from(device.device_id.as_str())))
+        fn nth<'a>(from: &[&'a Device], n: usize) -> Option<&'a Device> {
+            from.get(n.checked_rem(from.len())?).copied()
+        }
+        // Where there is no speaker, or no author, nobody else is asked twice for that.
+        let rounds = speakers.len().max(silent.len()).max(1);
+        let order: Vec<_> = (0..rounds)
+            .flat_map(|round| [nth(&speakers, round), author, nth(&silent, round)])
+            .flatten()
+            .collect();
+        let device = *order.get(usize::from(wanted.tries).checked_rem(order.len())?)?;
+        Some((user_of(device)?, OwnedDeviceId::from(device.device_id.as_str())))
     }
 
     /// Somebody asks us for epoch keys.

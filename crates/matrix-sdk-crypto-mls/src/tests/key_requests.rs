@@ -168,6 +168,43 @@ async fn who_has_spoken_in_an_epoch_is_asked_for_its_key_first() {
     }
 }
 
+/// Where the author and who has spoken are gone, the next one is asked when the first has not answered.
+#[tokio::test]
+async fn nobody_is_asked_twice_for_a_key_before_all_were() {
+    let (server, alice, bob, carol) = bob_is_left_behind(settings(HistoryPolicy::Keep)).await;
+    let dave = joins(&server, &alice, "dave").await;
+    dave.updates_keys().await;
+    settle(&[&alice, &bob, &carol, &dave]).await;
+    let node = dave.node().await.unwrap();
+    let said = dave.says("I was here").await;
+    assert_eq!(dave.node().await, Some(node));
+    settle(&[&alice, &bob, &carol, &dave]).await;
+    dave.leaves();
+    let all = [&alice, &bob, &carol];
+    settle(&all).await;
+    time_passes(&all, 35 * SECOND).await;
+    assert_one_epoch(&all).await;
+    assert!(bob.text(&said).is_none());
+    // From now on only Bob does anything.
+    let asks = |device: &SimDevice| {
+        let waiting = server.records_to_device_of(device.name()).into_iter();
+        let requests = waiting.filter(|event| event["type"] == REQUEST);
+        let nodes =
+            requests.flat_map(|event| event["content"]["nodes"].as_array().unwrap().clone());
+        nodes.filter(|asked| *asked == node.to_base64()).count()
+    };
+    for _ in 0..100 {
+        if asks(&alice) + asks(&carol) == 2 {
+            break;
+        }
+        server.clock().advance(10 * SECOND);
+        bob.pumps().await;
+    }
+    assert_eq!([asks(&alice), asks(&carol)], [1, 1]);
+    settle(&all).await;
+    bob.has_read(&said, "I was here");
+}
+
 /// The case that it is there for: nobody can enter an external commit after an hour.
 #[tokio::test]
 async fn an_external_commit_that_comes_late_is_no_loss() {

@@ -14,12 +14,14 @@ const TALK: Weights = Weights { come_and_go: 0, devices: 0, ..Weights::CALM };
 
 impl Draw {
     /// An attack amid ordinary life. The insider is the third user's second device, which can be
-    /// removed while its user stays; a second insider is the fourth user's first one.
+    /// removed while its user stays; a second insider is the fourth user's first one, a third the second
+    /// user's second one.
     pub(super) fn attack(&mut self, scenario: Scenario, setup: &Setup) {
         let evil = (setup.users + 2).min(setup.devices - 1);
         let second = 3.min(setup.users - 1);
+        let third = (setup.users + 1).min(setup.devices - 1);
         if scenario == Scenario::Insiders {
-            return self.insiders(evil, second);
+            return self.insiders(&[evil, second, third]);
         }
         if scenario == Scenario::LoneFounder {
             return self.lone_founder(setup);
@@ -30,8 +32,15 @@ impl Draw {
             Scenario::RetaliationOne => self.retaliation(evil, Attack::RemoveOnOld(vec![0])),
             Scenario::RetaliationAll => self.retaliation(evil, Attack::RemoveOnOld(Vec::new())),
             Scenario::Accomplice => {
-                self.retaliation(evil, Attack::RemoveOnOld(vec![0]));
-                self.does(second, Attack::Support(evil));
+                let all = [second, third];
+                let accomplices = &all[..1 + self.rng.below(2)];
+                let spared = |user: &usize| *user == 2 || *user == second || *user == 1;
+                let everybody = (0..setup.users).filter(|user| !spared(user)).collect();
+                let victims = if self.rng.chance(50) { vec![0] } else { everybody };
+                self.retaliation(evil, Attack::RemoveOnOld(victims));
+                for accomplice in accomplices {
+                    self.does(*accomplice, Attack::Support(evil));
+                }
             }
             Scenario::OldBranch => {
                 self.does(evil, Attack::Remember);
@@ -163,15 +172,18 @@ impl Draw {
         self.some(AROUND, &TALK);
     }
 
-    /// Two insiders do anything, while everything goes wrong.
-    fn insiders(&mut self, evil: usize, second: usize) {
+    /// Two or three insiders do anything, while everything goes wrong.
+    fn insiders(&mut self, evil: &[usize; 3]) {
+        let evil = &evil[..2 + self.rng.below(2)];
         self.some(AROUND, &Weights::MIXED);
-        self.does(evil, Attack::Remember);
-        self.does(second, Attack::Remember);
+        for d in evil {
+            self.does(*d, Attack::Remember);
+        }
         for _ in 0..5 {
-            let (d, other) = if self.rng.chance(50) { (evil, second) } else { (second, evil) };
-            let attack = self.any_attack(other);
-            self.does(d, attack);
+            let n = self.rng.below(evil.len());
+            let other = (n + 1 + self.rng.below(evil.len() - 1)) % evil.len();
+            let attack = self.any_attack(evil[other]);
+            self.does(evil[n], attack);
             self.some(AROUND / 2, &Weights::MIXED);
         }
         self.some(AROUND, &Weights::MIXED);
@@ -179,7 +191,7 @@ impl Draw {
 
     fn any_attack(&mut self, other: usize) -> Attack {
         let user = self.user();
-        match self.rng.below(16) {
+        match self.rng.below(20) {
             0 => Attack::Remember,
             1 => Attack::Remove(vec![user]),
             2 => Attack::RemoveOnOld(vec![user]),
@@ -195,6 +207,10 @@ impl Draw {
             12 => Attack::FalseContext,
             13 => Attack::ExternalAs(user),
             14 => Attack::FakeGroup,
+            15 => Attack::Remove(Vec::new()),
+            16 => Attack::Flood(2 + self.rng.below(20)),
+            17 => Attack::FalseTag,
+            18 => Attack::Withhold,
             _ => Attack::Resolve,
         }
     }

@@ -151,5 +151,6 @@ async fn member(
         asks_for_members: false,
         waits_since: None,
         is_untouched: true,
+        has_gaps: false,
     }
 }

@@ -48,10 +48,14 @@ impl World {
             Action::Disorder(_) => {
                 self.server.doubles_to_device_of(name, true);
                 self.server.shuffles_to_device_of(name);
+                self.server.doubles_timeline_of(name);
                 self.server.shuffles_timeline_of(name);
                 device.takes_rooms_first(d.is_multiple_of(2));
             }
-            Action::Gap(_) => self.server.drops_messages_of(name),
+            Action::Gap(_) => {
+                self.devices[d].has_gaps = true;
+                self.server.drops_messages_of(name);
+            }
             Action::Restart(_) => device.restarts().await,
             Action::Crash(_, write) => {
                 device.crashes_on_faults(true);

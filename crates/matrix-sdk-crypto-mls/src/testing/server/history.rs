@@ -62,6 +62,14 @@ impl SimServer {
         state.append(room_id, by, "m.room.redaction", None, content, now);
     }
 
+    /// Whether a device gets an event when it asks for it, or for the room's history.
+    pub fn shows(&self, name: &DeviceName, room_id: &RoomId, event_id: &OwnedEventId) -> bool {
+        let state = self.state();
+        let room = state.rooms.get(room_id).expect("the room exists");
+        let index = room.events.iter().position(|event| event.event_id == *event_id);
+        index.is_some_and(|index| state.may_get(name, room, index))
+    }
+
     /// The last event of a type in a room.
     pub fn last_event(&self, room_id: &RoomId, event_type: &str) -> OwnedEventId {
         let events = self.events(room_id);

@@ -137,6 +137,18 @@ impl SimServer {
         self.rearranges_timeline_of(name, |_, events| events.reverse());
     }
 
+    /// Lets the events that a device has not synced come twice, but for state.
+    pub fn doubles_timeline_of(&self, name: &DeviceName) {
+        let mut state = self.state();
+        let State { devices, rooms, .. } = &mut *state;
+        let timeline = &mut devices.get_mut(name).expect("the device exists").timeline;
+        let is_free = |delivery: &&Delivery| {
+            rooms[&delivery.room_id].events[delivery.index].state_key.is_none()
+        };
+        let copies: Vec<_> = timeline.iter().filter(is_free).cloned().collect();
+        timeline.extend(copies);
+    }
+
     fn rearranges_timeline_of(
         &self,
         name: &DeviceName,
