@@ -9,6 +9,11 @@ use crate::{
 /// How much happens before an attack, and after it.
 const AROUND: usize = 12;
 
+/// Whether the users of three insiders are fewer than half.
+fn are_many(setup: &Setup) -> bool {
+    setup.users - setup.outside > 6
+}
+
 /// Nobody else comes or goes, so that it is the attack that is seen.
 const TALK: Weights = Weights { come_and_go: 0, devices: 0, ..Weights::CALM };
 
@@ -21,7 +26,8 @@ impl Draw {
         let second = 3.min(setup.users - 1);
         let third = (setup.users + 1).min(setup.devices - 1);
         if scenario == Scenario::Insiders {
-            return self.insiders(&[evil, second, third]);
+            let third = Some(third).filter(|_| are_many(setup));
+            return self.insiders([evil, second], third);
         }
         if scenario == Scenario::LoneFounder {
             return self.lone_founder(setup);
@@ -33,7 +39,7 @@ impl Draw {
             Scenario::RetaliationAll => self.retaliation(evil, Attack::RemoveOnOld(Vec::new())),
             Scenario::Accomplice => {
                 let all = [second, third];
-                let accomplices = &all[..1 + self.rng.below(2)];
+                let accomplices = &all[..1 + self.rng.below(1 + usize::from(are_many(setup)))];
                 let spared = |user: &usize| *user == 2 || *user == second || *user == 1;
                 let everybody = (0..setup.users).filter(|user| !spared(user)).collect();
                 let victims = if self.rng.chance(50) { vec![0] } else { everybody };
@@ -173,10 +179,11 @@ impl Draw {
     }
 
     /// Two or three insiders do anything, while everything goes wrong.
-    fn insiders(&mut self, evil: &[usize; 3]) {
-        let evil = &evil[..2 + self.rng.below(2)];
+    fn insiders(&mut self, two: [usize; 2], third: Option<usize>) {
+        let third = third.filter(|_| self.rng.chance(50));
+        let evil: Vec<_> = two.into_iter().chain(third).collect();
         self.some(AROUND, &Weights::MIXED);
-        for d in evil {
+        for d in &evil {
             self.does(*d, Attack::Remember);
         }
         for _ in 0..5 {
