@@ -13,6 +13,7 @@ use ruma::{
             join_room_by_id, kick_user, leave_room,
         },
         message::{get_message_events, send_message_event},
+        redact::redact_event,
         room::{create_room, get_room_event},
         state::send_state_event,
     },
@@ -150,6 +151,14 @@ impl Device {
             raw(content)?,
         );
         Ok(self.http.send(request).await?.event_id)
+    }
+
+    /// Has the server take an event's content away.
+    pub async fn redact(&self, room: &RoomId, event: &EventId) -> Result<(), DriverError> {
+        let txn = TransactionId::new();
+        let request = redact_event::v3::Request::new(room.to_owned(), event.to_owned(), txn);
+        self.http.send(request).await?;
+        Ok(())
     }
 
     /// Fetches one event.

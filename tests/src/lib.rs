@@ -55,6 +55,7 @@ mod error;
 mod federation;
 mod home;
 mod http;
+mod liar;
 mod link;
 mod mls_device;
 mod outgoing;
@@ -72,6 +73,7 @@ pub use self::{
     federation::Federation,
     home::Home,
     http::HttpClient,
+    liar::{Exchange, Liar},
     link::{Link, Side},
     mls_device::{MlsDevice, Sent, StoppedDevice, TimelineEvent, come_together},
     room::{Members, RoomOptions, RoomState},

@@ -3,6 +3,7 @@
 //! What a client has to add for MLS rooms is this folder, one job per file: it gives each sync to
 //! the machine, sends what the machine wants sent, gets a room ready before it sends, and decrypts.
 
+mod clock;
 mod requests;
 mod send;
 mod stopped;
@@ -15,6 +16,7 @@ use std::{
     fmt,
     ops::{Deref, DerefMut},
     sync::Arc,
+    time::Duration,
 };
 
 use matrix_sdk_crypto_mls::{
@@ -25,6 +27,7 @@ use matrix_sdk_crypto_mls::{
 use matrix_sdk_mls_sqlite::SqliteMlsStore;
 use ruma::{OwnedRoomId, RoomId};
 
+use self::clock::SetForward;
 pub use self::{send::Sent, stopped::StoppedDevice, timeline::TimelineEvent, wait::come_together};
 use crate::{
     account::Session,
@@ -53,6 +56,7 @@ pub struct MlsDevice {
     /// How large the content of an event may be, if it is not to be as large as can be.
     max_event_content: Option<usize>,
     store: Arc<dyn MlsStore>,
+    clock: SetForward,
     /// Where everything is, if it is on disk, and the MLS store there.
     home: Option<(Home, SqliteMlsStore)>,
 }
@@ -76,8 +80,10 @@ impl MlsDevice {
         settings: RoomSettings,
     ) -> Result<Self, MlsError> {
         let store = store.into_mls_store();
+        let clock = SetForward::default();
         let mls = MlsMachine::builder(device.olm.clone())
             .store(Arc::clone(&store))
+            .clock(clock.clone())
             .room_settings(settings.clone())
             .build()
             .await?;
@@ -91,6 +97,7 @@ impl MlsDevice {
             settings,
             max_event_content: None,
             store,
+            clock,
             home: None,
         })
     }
@@ -116,12 +123,28 @@ impl MlsDevice {
     pub async fn restart(&mut self) -> Result<(), MlsError> {
         let mut builder = MlsMachine::builder(self.device.olm.clone())
             .store(Arc::clone(&self.store))
+            .clock(self.clock.clone())
             .room_settings(self.settings.clone());
         if let Some(bytes) = self.max_event_content {
             builder = builder.max_event_content(bytes);
         }
         self.mls = builder.build().await?;
         Ok(())
+    }
+
+    /// The MLS store is lost, with all that was in it, and another one begun, in memory. The Olm
+    /// machine stays; the next sync begins at the beginning, so that the machine hears of its rooms.
+    pub async fn lose_mls_store(&mut self) -> Result<(), MlsError> {
+        self.store = MemoryStore::new().into_mls_store();
+        self.home = None;
+        self.complete.clear();
+        self.device.sync_token = None;
+        self.restart().await
+    }
+
+    /// Sets the MLS machine's clock forward. The Olm machine's and the server's stay.
+    pub fn set_forward(&self, time: Duration) {
+        self.clock.by(time);
     }
 
     /// Makes events of at most so many bytes from now on, so that commits and ratchet trees of small

@@ -36,7 +36,7 @@ pub struct StoppedDevice {
 }
 
 impl MlsDevice {
-    /// Drops both machines as they are and closes their stores. What they wanted sent, and was not,
+    /// Drops both machines as they are and closes their stores. The clock is the system's again. What they wanted sent, and was not,
     /// is still to be sent when the device is started.
     ///
     /// Needs a device on disk ([`MlsDevice::on_disk`]).
@@ -51,6 +51,7 @@ impl MlsDevice {
             settings,
             max_event_content,
             store,
+            clock: _,
             home,
         } = self;
         let Some((home, sqlite)) = home else {

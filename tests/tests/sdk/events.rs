@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
-use matrix_mls_tests::Account;
+use matrix_mls_tests::{Account, Exchange, Liar};
 use matrix_sdk::{
     Client as SdkClient,
     config::SyncSettings,
@@ -17,10 +17,7 @@ use matrix_sdk_crypto_mls::{DecryptionError, RoomSettings, dmls::TrustRequiremen
 use matrix_sdk_mls::{Advice, MlsEvent, Room};
 use serde_json::{Value, json};
 
-use crate::{
-    proxy::{Exchange, Liar},
-    support::{App, builder, homeserver, until},
-};
+use crate::support::{App, builder, homeserver, until};
 
 /// Somebody who writes down what an application tells.
 struct Listener {
@@ -244,7 +241,7 @@ async fn a_member_and_a_device_without_mls_are_told_of() {
 #[tokio::test]
 async fn what_cannot_be_read_is_told_with_a_reason_and_also_when_it_can() {
     let http = homeserver().await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account, builder(&liar.url)).await;
     let alice = App::register(&http, "alice").await;
@@ -354,7 +351,7 @@ async fn a_file_that_the_server_does_not_take_is_told_of() {
     /// Smaller than the tree of a few devices.
     const SMALL: usize = 4096;
     let http = homeserver().await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "alice").await.unwrap();
     let small_events = builder(&liar.url).mls_max_event_content(SMALL);
     let alice = App::first_login(account, small_events).await;
@@ -502,7 +499,7 @@ async fn a_device_that_should_not_be_there_is_told_of() {
     let http = homeserver().await;
     let alice = App::register(&http, "alice").await;
     let carol = App::register(&http, "carol").await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account, builder(&liar.url)).await;
     let room = alice.mls_room(&[&bob]).await;
@@ -555,7 +552,7 @@ async fn who_does_not_listen_is_told_how_much_was_missed() {
     const TOO_MANY: usize = 1500;
     let http = homeserver().await;
     let alice = App::register(&http, "alice").await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account, builder(&liar.url)).await;
     let room = alice.mls_room(&[&bob]).await;

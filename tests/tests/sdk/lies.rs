@@ -2,17 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use matrix_mls_tests::Account;
+use matrix_mls_tests::{Account, Exchange, Liar};
 use matrix_sdk::ruma::{RoomId, events::room::message::RoomMessageEventContent};
 use matrix_sdk_crypto_mls::{MlsError, Notice};
 use matrix_sdk_mls::{Error, Room};
 use matrix_sdk_ui::timeline::TimelineBuilder;
 use serde_json::{Value, json};
 
-use crate::{
-    proxy::{Exchange, Liar},
-    support::{App, homeserver, on_disk, until},
-};
+use crate::support::{App, homeserver, on_disk, until};
 
 fn hello() -> RoomMessageEventContent {
     RoomMessageEventContent::text_plain("hello")
@@ -41,7 +38,7 @@ async fn refuses(room: &Room) {
 async fn a_server_that_turns_mls_off_gets_nothing_any_more() {
     let http = homeserver().await;
     let folder = tempfile::tempdir().unwrap();
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account, on_disk(&liar.url, folder.path())).await;
     let alice = App::register(&http, "alice").await;
@@ -105,7 +102,7 @@ async fn a_server_that_turns_mls_off_gets_nothing_any_more() {
 #[tokio::test]
 async fn the_creation_event_alone_makes_an_mls_room() {
     let http = homeserver().await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     // Bob's server has never told him that the room is encrypted.
     liar.lie(|it: &mut Exchange| {
@@ -150,7 +147,7 @@ async fn the_creation_event_alone_makes_an_mls_room() {
 #[tokio::test]
 async fn a_message_whose_welcome_comes_late_becomes_readable_by_itself() {
     let http = homeserver().await;
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account, crate::support::builder(&liar.url)).await;
     let alice = App::register(&http, "alice").await;

@@ -10,7 +10,6 @@ mod cold_start;
 mod events;
 mod lies;
 mod more;
-mod proxy;
 mod queue;
 mod session;
 mod support;

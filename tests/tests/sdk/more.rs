@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use matrix_mls_tests::{Account, HttpClient};
+use matrix_mls_tests::{Account, Exchange, HttpClient, Liar};
 use matrix_sdk::{
     Client as SdkClient,
     attachment::{AttachmentConfig, AttachmentInfo, BaseImageInfo, Thumbnail},
@@ -39,7 +39,6 @@ use matrix_sdk_crypto_mls::{
 use matrix_sdk_mls::{Advice, Error, Room};
 use serde_json::json;
 
-use crate::proxy::{Exchange, Liar};
 use crate::support::{App, body, builder, homeserver, invite, on_disk, on_server, until};
 
 fn text(text: &str) -> RoomMessageEventContent {
@@ -278,7 +277,7 @@ async fn a_notification_without_its_welcome_is_read_after_the_applications_sync(
     let folder = tempfile::tempdir().unwrap();
     let (_alice, bob, room, event_id) = suspended(&http, folder.path()).await;
     // So much waits for the application that the Welcome is not among the first of it.
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     liar.lie(|it: &mut Exchange| {
         if it.is("GET", "/sync") {
             it.response["to_device"]["events"] = json!([]);

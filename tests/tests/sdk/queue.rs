@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use matrix_mls_tests::Account;
+use matrix_mls_tests::{Account, Exchange, Liar};
 use matrix_sdk::{
     room::MessagesOptions,
     ruma::{
@@ -21,10 +21,7 @@ use matrix_sdk::{
 use matrix_sdk_mls::{LocalEcho, Room, RoomSendQueueUpdate};
 use tokio::{net::TcpStream, sync::broadcast::Receiver};
 
-use crate::{
-    proxy::{Exchange, Liar},
-    support::{App, body, homeserver, on_disk},
-};
+use crate::support::{App, body, homeserver, on_disk};
 
 fn text(text: &str) -> RoomMessageEventContent {
     RoomMessageEventContent::text_plain(text)
@@ -82,7 +79,7 @@ async fn texts(room: &Room) -> Vec<String> {
 async fn alice_and_room() -> (App, App, Room, Liar, tempfile::TempDir) {
     let http = homeserver().await;
     let folder = tempfile::tempdir().unwrap();
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "alice").await.unwrap();
     let alice = App::first_login(account, on_disk(&liar.url, folder.path())).await;
     let bob = App::register(&http, "bob").await;
@@ -161,7 +158,7 @@ async fn messages_on_server(bob: &App, room: &Room) -> usize {
 
 /// There is nobody at the server's address.
 async fn is_refused(liar: &Liar) {
-    let error = TcpStream::connect(liar.address()).await.unwrap_err();
+    let error = TcpStream::connect(liar.address().unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
@@ -173,7 +170,7 @@ async fn without_a_connection_nothing_is_lost_or_sent_twice() {
     let queue = room.mls_send_queue();
     let (_, mut updates) = queue.subscribe().await.unwrap();
     let one = queue.send(text("one")).await.unwrap();
-    liar.is_gone().await;
+    liar.is_gone().await.unwrap();
     is_refused(&liar).await;
     assert_eq!(failed(&mut updates).await, (one.transaction_id().to_owned(), true));
     assert_eq!(messages_on_server(&bob, &room).await, 2);
@@ -188,7 +185,7 @@ async fn without_a_connection_nothing_is_lost_or_sent_twice() {
 
     // Nobody has to tell it that the server is back.
     liar.lie(|_: &mut Exchange| {});
-    liar.comes_back();
+    liar.comes_back().unwrap();
     for (handle, words) in [(&one, "one"), (&two, "two"), (&three, "three")] {
         let (transaction_id, event_id) = sent(&mut updates).await;
         assert_eq!(transaction_id, handle.transaction_id());
@@ -203,7 +200,7 @@ async fn without_a_connection_nothing_is_lost_or_sent_twice() {
 async fn an_application_that_starts_without_a_connection_sends_later() {
     let (alice, bob, room, liar, folder) = alice_and_room().await;
     let room_id = room.room_id().to_owned();
-    liar.goes_away().await;
+    liar.goes_away().await.unwrap();
     let queue = room.mls_send_queue();
     let (_, mut updates) = queue.subscribe().await.unwrap();
     queue.send(text("one")).await.unwrap();
@@ -221,7 +218,7 @@ async fn an_application_that_starts_without_a_connection_sends_later() {
     assert!(transaction_id == echoes[0].transaction_id && is_recoverable);
     is_refused(&liar).await;
 
-    liar.comes_back();
+    liar.comes_back().unwrap();
     let mut events = Vec::new();
     for words in ["one", "two"] {
         let (_, event_id) = sent(&mut updates).await;

@@ -3,14 +3,11 @@
 use std::fs;
 
 use futures_util::StreamExt as _;
-use matrix_mls_tests::Account;
+use matrix_mls_tests::{Account, Liar};
 use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
 use matrix_sdk_mls::{Error, MlsEvent};
 
-use crate::{
-    proxy::Liar,
-    support::{App, homeserver, on_disk},
-};
+use crate::support::{App, homeserver, on_disk};
 
 fn text(text: &str) -> RoomMessageEventContent {
     RoomMessageEventContent::text_plain(text)
@@ -20,7 +17,7 @@ fn text(text: &str) -> RoomMessageEventContent {
 async fn whoever_logs_out_is_done_and_another_device_takes_the_place() {
     let http = homeserver().await;
     let folder = tempfile::tempdir().unwrap();
-    let liar = Liar::before(&http.base_url);
+    let liar = Liar::before(&http.base_url).unwrap();
     let (account, _) = Account::register(&http, "bob").await.unwrap();
     let bob = App::first_login(account.clone(), on_disk(&liar.url, folder.path())).await;
     let alice = App::register(&http, "alice").await;

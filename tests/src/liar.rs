@@ -2,8 +2,9 @@
 //! gone, and come back.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::Value;
@@ -17,11 +18,13 @@ use tokio::{
 /// A request that has come, and what the true server says to it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
+    /// `GET` and so on.
     pub method: String,
     /// With the query.
     pub path: String,
+    /// The HTTP status.
     pub status: u16,
-    /// Null if it is not JSON.
+    /// Null if it is not JSON; then the bytes are passed on as they are, unless this is replaced.
     pub response: Value,
     /// Whether the connection breaks before this is answered, and all others with it: from then on
     /// there is nobody, until [`Liar::comes_back`].
@@ -37,7 +40,9 @@ impl Exchange {
 
 type Lie = Box<dyn FnMut(&mut Exchange) + Send>;
 
+/// The homeserver that lies, as long as it is not dropped. It listens on 127.0.0.1.
 pub struct Liar {
+    /// Its address for clients.
     pub url: String,
     /// Has the port without listening on it, so that nobody else gets it while it is closed.
     port: TcpSocket,
@@ -57,8 +62,8 @@ struct Shared {
 
 impl Liar {
     /// Stands before the homeserver, and tells the truth for now.
-    pub fn before(homeserver: &str) -> Self {
-        let port = socket("127.0.0.1:0".parse().unwrap());
+    pub fn before(homeserver: &str) -> io::Result<Self> {
+        let port = socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let shared = Arc::new(Shared {
             upstream: homeserver.trim_end_matches('/').to_owned(),
             http: reqwest::Client::new(),
@@ -66,62 +71,77 @@ impl Liar {
             seen: Mutex::default(),
             breaks: Notify::new(),
         });
-        let url = format!("http://{}", port.local_addr().unwrap());
+        let url = format!("http://{}", port.local_addr()?);
         let liar = Self { url, port, shared, door: Mutex::default() };
-        liar.comes_back();
-        liar
+        liar.comes_back()?;
+        Ok(liar)
     }
 
     /// From now on every answer goes through this.
     pub fn lie(&self, lie: impl FnMut(&mut Exchange) + Send + 'static) {
-        *self.shared.lie.lock().unwrap() = Box::new(lie);
+        *lock(&self.shared.lie) = Box::new(lie);
     }
 
     /// What was asked and answered so far, with the lies.
     pub fn seen(&self) -> Vec<Exchange> {
-        self.shared.seen.lock().unwrap().clone()
+        lock(&self.shared.seen).clone()
     }
 
     /// Where it is.
-    pub fn address(&self) -> SocketAddr {
-        self.port.local_addr().unwrap()
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.port.local_addr()
     }
 
     /// Breaks all connections off, and refuses new ones.
-    pub async fn goes_away(&self) {
+    pub async fn goes_away(&self) -> io::Result<()> {
         self.shared.breaks.notify_one();
-        self.is_gone().await;
+        self.is_gone().await
     }
 
     /// Waits until an answer has made it go away.
-    pub async fn is_gone(&self) {
-        let door = self.door.lock().unwrap().take();
-        door.expect("it is gone already").await.unwrap();
+    pub async fn is_gone(&self) -> io::Result<()> {
+        let door = lock(&self.door).take();
+        let door = door.ok_or_else(|| io::Error::other("it is gone already"))?;
+        Ok(door.await?)
     }
 
     /// Takes connections again.
-    pub fn comes_back(&self) {
-        let listener = socket(self.address()).listen(1024).unwrap();
-        let door = tokio::spawn(open(listener, Arc::clone(&self.shared)));
-        let before = self.door.lock().unwrap().replace(door);
-        assert!(before.is_none(), "it is there already");
+    pub fn comes_back(&self) -> io::Result<()> {
+        let mut door = lock(&self.door);
+        if door.is_some() {
+            return Err(io::Error::other("it is there already"));
+        }
+        let listener = socket(self.address()?)?.listen(1024)?;
+        *door = Some(tokio::spawn(open(listener, Arc::clone(&self.shared))));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Liar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Liar").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
 impl Drop for Liar {
     fn drop(&mut self) {
-        if let Some(door) = self.door.lock().unwrap().take() {
+        if let Some(door) = lock(&self.door).take() {
             door.abort();
         }
     }
 }
 
 /// A socket on an address that several may have, of which one listens.
-fn socket(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseport(true).unwrap();
-    socket.bind(address).unwrap();
-    socket
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// A test that has failed elsewhere is no reason to fail here.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes connections until they break.
@@ -170,20 +190,26 @@ async fn serve(stream: TcpStream, shared: &Shared) -> Option<()> {
         let response = request.body(body).send().await.ok()?;
         let status = response.status().as_u16();
         let bytes = response.bytes().await.ok()?;
-        let response = serde_json::from_slice(&bytes).unwrap_or_default();
+        let json: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let is_json = json.is_some();
+        let response = json.unwrap_or_default();
         let mut exchange = Exchange { method, path, status, response, breaks: false };
-        (lie.lock().unwrap())(&mut exchange);
+        (lock(lie))(&mut exchange);
         if exchange.breaks {
             breaks.notify_one();
             return None;
         }
-        let body = serde_json::to_vec(&exchange.response).ok()?;
+        let (body, content_type) = if is_json || !exchange.response.is_null() {
+            (serde_json::to_vec(&exchange.response).ok()?, "application/json")
+        } else {
+            (bytes.to_vec(), "application/octet-stream")
+        };
         let head = format!(
-            "HTTP/1.1 {} Lie\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {} Lie\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             exchange.status,
             body.len()
         );
-        seen.lock().unwrap().push(exchange);
+        lock(seen).push(exchange);
         stream.write_all(head.as_bytes()).await.ok()?;
         stream.write_all(&body).await.ok()?;
     }
