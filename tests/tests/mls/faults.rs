@@ -159,18 +159,33 @@ async fn a_device_without_one_time_key_packages_joins_by_its_last_resort() {
     let mut alice = user(&http, "alice", 1).await;
     let mut bob = user(&http, "bob", 1).await;
     let room = room_of(&mut alice, &mut [&mut bob]).await;
-    // Somebody takes all fifty.
-    let algorithm = OneTimeKeyAlgorithm::from("io.github.matrix-mls.dmls.v1.key_package.1");
-    let (id, device) = (bob.id().to_owned(), bob.first().session.device_id.clone());
-    let wanted: BTreeMap<_, _> = [(id, [(device, algorithm)].into())].into();
-    for _ in 0..50 {
-        let request = claim_keys::v3::Request::new(wanted.clone());
-        alice.first().http.send(request).await.unwrap();
-    }
+    // Somebody takes all fifty, and is then given the last resort.
+    let used = take_key_packages(alice.first(), bob.first(), 51).await;
+    assert_eq!(take_key_packages(alice.first(), bob.first(), 1).await, used);
     let sent = alice.first().say(&room, "hello").await.unwrap();
     reads(bob.first(), &room, &sent.event_id, "hello").await;
     // Others may have been let in by the same keys, so the first thing it does is to renew them.
     let answer = bob.first().say(&room, "with keys of my own").await.unwrap();
     assert_ne!(answer.node, sent.node);
     reads(alice.first(), &room, &answer.event_id, "with keys of my own").await;
+    // There are fifty more, and another last resort.
+    bob.first().sync(NOW).await.unwrap();
+    let last = take_key_packages(alice.first(), bob.first(), 51).await;
+    assert_ne!(last, used);
+    assert_eq!(take_key_packages(alice.first(), bob.first(), 1).await, last);
+}
+
+/// Claims so many key packages of a device, and gives the last one.
+async fn take_key_packages(by: &MlsDevice, of: &MlsDevice, count: usize) -> Value {
+    let algorithm = OneTimeKeyAlgorithm::from("io.github.matrix-mls.dmls.v1.key_package.1");
+    let (user, device) = (of.user_id().to_owned(), of.session.device_id.clone());
+    let wanted = BTreeMap::from([(user, BTreeMap::from([(device, algorithm)]))]);
+    let mut last = Value::Null;
+    for _ in 0..count {
+        let request = claim_keys::v3::Request::new(wanted.clone());
+        let claimed = by.http.send(request).await.unwrap().one_time_keys;
+        let keys = claimed.into_values().flat_map(BTreeMap::into_values).flatten();
+        last = serde_json::from_str(keys.last().expect("there is one").1.json().get()).unwrap();
+    }
+    last
 }

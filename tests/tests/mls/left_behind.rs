@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use matrix_mls_tests::User;
-use ruma::OwnedRoomId;
+use matrix_mls_tests::{MlsDevice, Sent, User};
+use ruma::{OwnedRoomId, RoomId};
 
 use crate::support::{
-    NOW, SOON, all_agree, all_read, commits, devices_in, homeserver, reads, room_of, tip, user,
+    MINUTE, NOW, SOON, all_agree, all_read, all_talk, commits, devices_in, homeserver, reads,
+    room_of, time_passes, time_unites, tip, user,
 };
 
 /// How long asking and being let in takes: 10 s until a device asks, 20 s until it is answered; and
@@ -40,6 +41,18 @@ async fn a_device_that_logs_in_where_nobody_is_online_sends_at_once() {
     all_read(&room, &answer, "I see", &mut [&mut alice, &mut bob]).await;
 }
 
+/// The sync that brings a device its Welcome and the first message after it loses the Welcome.
+async fn loses_the_welcome(device: &mut MlsDevice, room: &RoomId, first: &Sent) {
+    let response = device.sync_raw(SOON).await.unwrap();
+    let mut update = device.process_sync(response).await.unwrap();
+    assert!(!update.to_device_raw.is_empty());
+    update.to_device_raw.clear();
+    device.process(&update).await.unwrap();
+    assert!(device.status(room).await.unwrap().is_none());
+    // A message in an epoch that has this device waits for the Welcome, which might come yet.
+    assert!(device.event(room, &first.event_id).unwrap().is_waiting());
+}
+
 /// Alice, Bob and Dave; Dave's Welcome got lost.
 async fn without_a_welcome() -> (User, User, User, OwnedRoomId) {
     let http = homeserver().await;
@@ -48,15 +61,7 @@ async fn without_a_welcome() -> (User, User, User, OwnedRoomId) {
     let mut dave = user(&http, "dave", 1).await;
     let room = room_of(&mut alice, &mut [&mut bob, &mut dave]).await;
     let first = alice.first().say(&room, "hello").await.unwrap();
-    let device = dave.first();
-    let response = device.sync_raw(SOON).await.unwrap();
-    let mut update = device.process_sync(response).await.unwrap();
-    assert!(!update.to_device_raw.is_empty());
-    update.to_device_raw.clear();
-    device.process(&update).await.unwrap();
-    assert!(device.status(&room).await.unwrap().is_none());
-    // A message in an epoch that has this device waits for the Welcome, which might come yet.
-    assert!(device.event(&room, &first.event_id).unwrap().is_waiting());
+    loses_the_welcome(dave.first(), &room, &first).await;
     // The others do not notice.
     reads(bob.first(), &room, &first.event_id, "hello").await;
     (alice, bob, dave, room)
@@ -90,4 +95,28 @@ async fn who_lost_the_welcome_asks_and_is_let_in() {
     all_agree(&room, node, &mut [&mut alice, &mut bob, &mut dave]).await;
     let answer = bob.first().say(&room, "welcome back").await.unwrap();
     all_read(&room, &answer, "welcome back", &mut [&mut alice, &mut bob, &mut dave]).await;
+}
+
+/// Two ask at the same time, and one member lets both in, with one commit.
+#[tokio::test]
+async fn two_who_ask_are_let_in_by_one_commit_of_one_member() {
+    let http = homeserver().await;
+    let mut alice = user(&http, "alice", 1).await;
+    let mut bob = user(&http, "bob", 1).await;
+    let mut dave = user(&http, "dave", 1).await;
+    let mut erin = user(&http, "erin", 1).await;
+    let room = room_of(&mut alice, &mut [&mut bob, &mut dave, &mut erin]).await;
+    let first = alice.first().say(&room, "hello").await.unwrap();
+    for user in [&mut dave, &mut erin] {
+        loses_the_welcome(user.first(), &room, &first).await;
+    }
+    reads(bob.first(), &room, &first.event_id, "hello").await;
+    let before = commits(alice.first(), &room).await.len();
+
+    let everybody = &mut [&mut alice, &mut bob, &mut dave, &mut erin];
+    let node = time_unites(&room, everybody, 2 * MINUTE).await;
+    time_passes(everybody, 10 * MINUTE).await;
+    assert_eq!(commits(everybody[0].first(), &room).await.len(), before + 1);
+    all_agree(&room, node, everybody).await;
+    all_talk(&room, everybody).await;
 }

@@ -5,11 +5,13 @@
 // matrix-sdk's futures are nested deeply.
 #![recursion_limit = "256"]
 
+mod alone;
 mod branches;
 mod faults;
 mod files;
 mod hostile;
 mod left_behind;
+mod lost;
 mod membership;
 mod missing;
 mod other_clients;
@@ -17,3 +19,5 @@ mod removal;
 mod restart;
 mod support;
 mod talking;
+mod vanished;
+mod welcomes;

@@ -1,6 +1,6 @@
 //! What the tests have in common.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, env, sync::Arc, time::Duration};
 
 use matrix_mls_tests::{HttpClient, MlsDevice, RoomOptions, Sent, User};
 use matrix_sdk_crypto_mls::{
@@ -25,6 +25,13 @@ pub const COMMIT: &str = "io.github.matrix-mls.dmls.v1.commit";
 pub const NOW: Duration = Duration::ZERO;
 /// A sync that waits until there is something.
 pub const SOON: Duration = Duration::from_secs(5);
+
+/// How far clocks are set forward at once.
+pub const TURN: Duration = Duration::from_secs(10);
+/// Of a clock that is set forward.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// The same.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The homeserver that `cargo xtask test` has started.
 pub async fn homeserver() -> HttpClient {
@@ -127,6 +134,49 @@ pub async fn all_agree(room: &RoomId, node: NodeId, users: &mut [&mut User]) {
                 .await
                 .unwrap();
         }
+    }
+}
+
+/// Lets time pass for all devices of these users, ten seconds at a turn, by setting their clocks forward.
+pub async fn time_passes(users: &mut [&mut User], time: Duration) {
+    let mut passed = Duration::ZERO;
+    while passed < time {
+        passed += TURN;
+        for user in users.iter_mut() {
+            for device in user.devices() {
+                device.set_forward(TURN);
+                device.sync(NOW).await.unwrap();
+            }
+        }
+    }
+}
+
+/// Lets time pass until all devices of these users send in the same epoch, which is given: at most so
+/// much time.
+pub async fn time_unites(room: &RoomId, users: &mut [&mut User], at_most: Duration) -> NodeId {
+    let mut passed = Duration::ZERO;
+    loop {
+        let mut tips = BTreeSet::new();
+        for user in users.iter_mut() {
+            for device in user.devices() {
+                tips.insert(device.status(room).await.unwrap().map(|status| status.node));
+            }
+        }
+        if let (1, Some(Some(tip))) = (tips.len(), tips.first()) {
+            return *tip;
+        }
+        assert!(passed < at_most, "still apart after {passed:?}: {tips:?}");
+        time_passes(users, TURN).await;
+        passed += TURN;
+    }
+}
+
+/// Each of these users says something that all devices read.
+pub async fn all_talk(room: &RoomId, users: &mut [&mut User]) {
+    for speaker in 0..users.len() {
+        let text = format!("all in, says {speaker}");
+        let sent = users[speaker].first().say(room, &text).await.unwrap();
+        all_read(room, &sent, &text, users).await;
     }
 }
 
