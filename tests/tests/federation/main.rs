@@ -7,6 +7,7 @@
 
 mod partition;
 mod rooms;
+mod soft_failed;
 // Not everything in it is needed here.
 #[allow(dead_code)]
 #[path = "../mls/support.rs"]
