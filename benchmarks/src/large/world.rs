@@ -170,6 +170,7 @@ impl World {
     }
 
     /// How many bytes a member's credential has.
+    #[cfg(feature = "openmls")]
     pub async fn credential_size(&self) -> Result<usize> {
         let status = self.founder.status().await.context("not in the group")?;
         let (_, member) = status.roster.iter().next().context("nobody is in the group")?;
