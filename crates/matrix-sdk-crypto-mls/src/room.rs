@@ -64,6 +64,9 @@ pub struct RoomView {
     pub commit_power: GroupPower,
     /// Until when no commit of ours is tried, in milliseconds since 1970: the server refused one.
     pub commits_refused_until: u64,
+    /// Commits of ours that it has refused, oldest first.
+    #[serde(default)]
+    pub refused: Vec<NodeId>,
     /// We joined by a last-resort key package, so we have to update our keys first.
     pub must_update: bool,
     /// When our keys were last renewed on the branch in use, in milliseconds since 1970.

@@ -50,4 +50,14 @@ traces! {
     mixed_4891,
     /// Insiders outvoted who was left, and went.
     insiders_2349,
+    /// Two Welcomes that could not be used had their commits fetched by turns, without end.
+    partition_5163,
+    /// The same.
+    soft_failed_6096,
+    /// The same.
+    gaps_8705,
+    /// Who had left the room tried for days to confirm a removal, and kept each commit.
+    soft_failed_3036,
+    /// The same.
+    partition_1493,
 }

@@ -351,6 +351,7 @@ impl MlsMachine {
         let (_, due) = self.open_join_requests(room).await?;
         if due.is_none_or(|due| due > now)
             || room.view.downgraded
+            || !room.view.is_joined(self.user_id().as_str())
             || room.is_unnamed()
             || now < room.view.commits_refused_until
             || self.commit_request(&room.id, None).await?.is_some()

@@ -42,6 +42,9 @@ use crate::{
 /// How long no commit of ours is tried in a room after the server has refused one: 10 minutes.
 const REFUSED_PAUSE: u64 = 10 * 60 * 1000;
 
+/// So many refused commits of a room are kept, the youngest, should the server have lied.
+const MAX_REFUSED: usize = 8;
+
 /// How long devices are not asked for key packages again whose server could not be reached: a minute.
 const UNREACHABLE_PAUSE: u64 = 60 * 1000;
 
@@ -55,6 +58,10 @@ const MAX_NAMED: usize = 32;
 /// then twice as long each time, up to an hour.
 const FETCH_PAUSE: u64 = 60 * 1000;
 const MAX_FETCH_PAUSE: u64 = 60 * FETCH_PAUSE;
+
+/// The same for one that the server did give, should it be wanted again: what came was of no use then,
+/// and may stay so. Ten seconds, then twice as long each time, up to an hour.
+const FETCH_AGAIN_PAUSE: u64 = 10 * 1000;
 
 /// What need not be stored: after a restart it is asked for again.
 #[derive(Default)]
@@ -108,6 +115,16 @@ struct Fetch {
     handed_out: bool,
 }
 
+impl Fetch {
+    /// It is not asked for again for so long, in milliseconds; twice as long each time.
+    fn rest(&mut self, now: u64, pause: u64) {
+        let pause = pause.saturating_mul(1 << self.tries.min(16));
+        self.tries = self.tries.saturating_add(1);
+        self.resting = true;
+        self.rests_until = now.saturating_add(pause.min(MAX_FETCH_PAUSE));
+    }
+}
+
 impl Transient {
     /// Asks for the key packages of devices. While a claim of the room is under way nothing is added.
     pub(super) fn claim(&mut self, room_id: &ruma::RoomId, devices: Vec<DeviceName>) {
@@ -140,19 +157,19 @@ impl Transient {
         self.claims.contains_key(room_id)
     }
 
-    /// Asks for an event that is missing here, unless the server has said a short while ago that it
-    /// does not have it: it may get it later.
+    /// Asks for an event that is missing here, unless the server was asked for it a short while ago: it
+    /// may get it later, or what it gave may be of use later.
     pub(super) fn fetch(&mut self, room_id: &ruma::RoomId, event_id: &ruma::EventId, now: u64) {
         if let Some(fetch) = self.fetches.get_mut(event_id) {
             fetch.resting &= now < fetch.rests_until;
             return;
         }
         if self.fetches.len() >= MAX_FETCHES {
-            // What was asked for in vain most often makes room.
+            // What may be asked for again first makes room.
             let resting = self.fetches.iter().filter(|(_, fetch)| fetch.resting);
-            let worst = resting.max_by_key(|(_, fetch)| fetch.tries);
-            let Some(worst) = worst.map(|(event_id, _)| event_id.clone()) else { return };
-            self.fetches.remove(&worst);
+            let first = resting.min_by_key(|(_, fetch)| fetch.rests_until);
+            let Some(first) = first.map(|(event_id, _)| event_id.clone()) else { return };
+            self.fetches.remove(&first);
         }
         let fetch = Fetch {
             id: TransactionId::new(),
@@ -291,7 +308,12 @@ impl MlsMachine {
             AnyIncomingResponse::RoomEvent(response) => {
                 let found = self.find_fetch(request_id).ok_or(MlsError::UnknownRequest)?;
                 self.receive_fetched(&found.0, &response.event).await?;
-                self.transient().fetches.remove(&found.1);
+                let now = self.now();
+                if let Some(fetch) = self.transient().fetches.get_mut(&found.1) {
+                    fetch.id = TransactionId::new();
+                    fetch.handed_out = false;
+                    fetch.rest(now, FETCH_AGAIN_PAUSE);
+                }
                 self.mind_gaps_of(&found.0).await
             }
             AnyIncomingResponse::RoomMessages(response) => {
@@ -367,10 +389,7 @@ impl MlsMachine {
             if let Some(fetch) = self.transient().fetches.get_mut(&event_id)
                 && failure == RequestFailure::Refused
             {
-                let pause = FETCH_PAUSE.saturating_mul(1 << fetch.tries.min(16));
-                fetch.tries = fetch.tries.saturating_add(1);
-                fetch.resting = true;
-                fetch.rests_until = now.saturating_add(pause.min(MAX_FETCH_PAUSE));
+                fetch.rest(now, FETCH_PAUSE);
             }
             return self.mind_gaps_of(&room_id).await;
         }
@@ -431,6 +450,12 @@ impl MlsMachine {
             let mut view = room.view.clone();
             view.commits_refused_until = self.now() + REFUSED_PAUSE;
             // Its state stays as long as its parent's: a server can lie about the refusal.
+            view.refused.retain(|refused| room.group.pending_commit(refused).is_some());
+            view.refused.push(node);
+            let too_many = view.refused.len().saturating_sub(MAX_REFUSED);
+            for oldest in view.refused.drain(..too_many) {
+                changes.room(&request.room_id).group.extend(room.group.discard(oldest));
+            }
             changes.room(&request.room_id).view = Some(view);
             self.save(room, changes).await?;
             self.look_ahead(room).await

@@ -168,7 +168,8 @@ impl MlsMachine {
         let (repair, undecided) = self.find_repair(room).await?;
         let avoid = repair.as_ref().map(|repair| repair.commit);
         let mut agenda = Agenda::default();
-        if !room.view.may_commit(self.user_id()) {
+        let own = self.user_id();
+        if !room.view.may_commit(own) || !room.view.is_joined(own.as_str()) {
             return Ok(agenda);
         }
         if let Some(since) = undecided {

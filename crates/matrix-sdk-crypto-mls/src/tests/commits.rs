@@ -3,6 +3,7 @@
 use super::{alice_and_bob, assert_one_epoch, settle, welcomes_sent};
 use crate::{
     MlsError, Notice, Readiness,
+    store::MlsStore as _,
     testing::{Fault, RequestKind, SimDevice, SimError, SimServer, TestClock},
 };
 
@@ -47,6 +48,33 @@ async fn a_message_goes_on_where_a_commit_was_refused() {
     settle(&[&alice, &bob, &desktop]).await;
     desktop.has_read(&event, "now");
     assert_one_epoch(&[&alice, &bob, &desktop]).await;
+}
+
+/// A server may refuse what it has posted, so refused commits are kept; not all of them for ever.
+#[tokio::test]
+async fn a_server_that_refuses_for_ever_does_not_fill_the_store() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let before = alice.node().await;
+    let mut refused = Vec::new();
+    for _ in 0..12 {
+        server.next_goes_wrong(alice.name(), RequestKind::Commit, Fault::Refused);
+        alice.starts_to_update_keys().await;
+        alice.pumps().await;
+        refused.extend(alice.takes_notices().into_iter().filter_map(|notice| match notice {
+            Notice::CommitRefused { node, .. } => Some(node),
+            _ => None,
+        }));
+        server.clock().advance(11 * TestClock::MINUTE);
+    }
+    assert_eq!(refused.len(), 12);
+    let stored = alice.store().load_room(alice.room()).await.unwrap().unwrap();
+    assert!(stored.group.pending.keys().all(|node| refused[4..].contains(node)));
+    assert_eq!(stored.group.pending.len(), 8);
+    assert_eq!(alice.node().await, before);
+    alice.restarts().await;
+    alice.updates_keys().await;
+    settle(&[&alice, &bob]).await;
+    assert_one_epoch(&[&alice, &bob]).await;
 }
 
 #[tokio::test]

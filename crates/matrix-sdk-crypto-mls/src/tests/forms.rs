@@ -88,6 +88,7 @@ fn what_is_known_of_a_room_is_stored_like_this() {
         },
         commit_power: crate::room::GroupPower { everybody: true, ..Default::default() },
         commits_refused_until: 1_600_000_000_000,
+        refused: vec![node],
         must_update: true,
         updated_at: 1_600_000_000_001,
         failed_claims: BTreeMap::from([("@bob:example.org OLD".to_owned(), 1_600_000_000_002)]),

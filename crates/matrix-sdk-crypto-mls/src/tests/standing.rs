@@ -5,6 +5,7 @@ use matrix_dmls::NodeId;
 use super::{alice_and_bob, assert_no_generation_is_reused, assert_one_epoch, settle};
 use crate::{
     MlsError,
+    store::MlsStore as _,
     testing::{RequestKind, SimDevice, SimError, SimServer, TestClock},
 };
 
@@ -132,6 +133,34 @@ async fn a_removal_that_is_talked_over_needs_nobody() {
         device.pumps().await;
     }
     assert_eq!(tip(&alice).await, (node, commits));
+}
+
+/// Carol is to confirm the removal, and leaves the room. Her server would take nothing from her.
+#[tokio::test]
+async fn who_has_left_stands_up_for_nothing() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let carol = joins(&server, &alice, "carol").await;
+    let mallory = joins(&server, &alice, "mallory").await;
+    settle(&[&alice, &bob, &carol]).await;
+    alice.kicks(&mallory);
+    settle(&[&alice, &bob, &carol]).await;
+    alice.says("without Mallory").await;
+    carol.syncs().await;
+    assert!(carol.mls().next_deadline().is_some());
+    let (_, commits) = tip(&alice).await;
+
+    carol.leaves();
+    carol.syncs().await;
+    carol.takes_notices();
+    for _ in 0..6 {
+        server.clock().advance(15 * TestClock::MINUTE);
+        carol.pumps().await;
+    }
+    let notices = carol.takes_notices();
+    assert!(notices.is_empty(), "{notices:?}");
+    assert_eq!(tip(&alice).await.1, commits);
+    let stored = carol.store().load_room(carol.room()).await.unwrap().unwrap();
+    assert!(stored.group.pending.is_empty());
 }
 
 /// The kicked device retaliates: it is senior to who removed it, and wins until others confirm.
