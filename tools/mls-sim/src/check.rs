@@ -202,6 +202,12 @@ impl World {
             return Ok(());
         };
         let found = format!("{device:?} has not read {message:?}: {why}");
+        // Docs/forks.md, "Late external commits".
+        if self.is_lost_with_who_was_there(message.node).await {
+            self.stats.gone += 1;
+            self.note(&format!("a message has gone with who was there: {found}"));
+            return Ok(());
+        }
         let known = device.mls().epoch_graph(&self.room_id).await.expect("the store works").nodes;
         let is_known = known.iter().any(|node| node.node == message.node);
         // An insider can shut anybody out of the epochs that it makes; MLS has no means against it. What
@@ -212,6 +218,26 @@ impl World {
             return Ok(());
         }
         Err(Failure::new("unread", found))
+    }
+
+    /// Whether an external commit lies at or above an epoch, and nobody who is in the room has the
+    /// epoch's key: all who were there have left.
+    async fn is_lost_with_who_was_there(&self, node: NodeId) -> bool {
+        let parents = self.parents();
+        let external = self.external_commits();
+        let mut way =
+            std::iter::successors(Some(node), |node| parents.get(node).copied().flatten());
+        if !way.any(|node| external.contains(&node)) {
+            return false;
+        }
+        for member in self.devices.iter().filter(|member| self.is_joined(member.user)) {
+            let room = member.device.store().load_room(&self.room_id).await;
+            let room = room.expect("a store in memory works");
+            if room.is_some_and(|room| room.group.epoch_keys.contains_key(&node)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Whoever is not in the room any more, and every insider, is given all commits and messages that

@@ -273,12 +273,13 @@ fn print(reports: &BTreeMap<Scenario, Report>, all: &Report) {
         }
     }
     println!(
-        "sim: {} runs, {} failed, {} messages read {} times and kept from a device {} times, {} paged back for, {} opened by outsiders who were in, {} comparisons with the model, {} ms",
+        "sim: {} runs, {} failed, {} messages read {} times and kept from a device {} times, {} gone with who was there, {} paged back for, {} opened by outsiders who were in, {} comparisons with the model, {} ms",
         all.runs,
         all.failures,
         all.messages,
         all.read,
         all.kept,
+        all.gone,
         all.paged,
         all.opened,
         all.compared,

@@ -48,6 +48,10 @@ pub struct Stats {
     pub read: usize,
     /// Messages that devices were to read and have not, because an attack has kept them from the epoch.
     pub kept: usize,
+    /// The same, because all who had the epoch's key have left the room, and nobody else could enter it
+    /// any more.
+    #[serde(default)]
+    pub gone: usize,
     /// Messages that devices have asked for after a limited sync.
     #[serde(default)]
     pub paged: usize,

@@ -28,6 +28,8 @@ pub struct Report {
     pub read: usize,
     /// Messages that an attack has kept from devices.
     pub kept: usize,
+    /// Messages that nobody has the key of who is still there.
+    pub gone: usize,
     /// Messages that devices have asked for after limited syncs.
     pub paged: usize,
     /// Commits.
@@ -69,6 +71,7 @@ impl Report {
         self.messages += stats.messages;
         self.read += stats.read;
         self.kept += stats.kept;
+        self.gone += stats.gone;
         self.paged += stats.paged;
         self.commits += stats.commits;
         self.most_commits = self.most_commits.max(stats.commits);

@@ -60,4 +60,6 @@ traces! {
     soft_failed_3036,
     /// The same.
     partition_1493,
+    /// Nobody is left who has the key of an epoch that somebody came into alone: that is no failure.
+    partition_7633,
 }

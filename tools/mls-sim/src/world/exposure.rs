@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use matrix_sdk_crypto_mls::{
     GroupStatus,
-    dmls::{CommitMessage, NodeId},
+    dmls::{CommitMessage, CommitSender, NodeId},
     testing::DeviceName,
 };
 use ruma::{OwnedDeviceId, UserId};
@@ -121,12 +121,22 @@ impl World {
 
     /// The parents of all commits that are in the room.
     pub(crate) fn parents(&self) -> BTreeMap<NodeId, Option<NodeId>> {
+        let messages = self.commit_messages().into_iter();
+        messages.map(|message| (message.node_id(), message.aad().parent)).collect()
+    }
+
+    /// The external commits that are in the room.
+    pub(crate) fn external_commits(&self) -> BTreeSet<NodeId> {
+        let external = self.commit_messages().into_iter();
+        let external = external.filter(|message| message.sender() == CommitSender::NewMember);
+        external.map(|message| message.node_id()).collect()
+    }
+
+    fn commit_messages(&self) -> Vec<CommitMessage> {
         let events = self.server.events(&self.room_id).into_iter();
         let commits = events.filter(|event| event.event_type == COMMIT).filter_map(|event| {
             let event = self.server.with_files(event);
-            let commit = unbase64(event.content.get("commit")?.as_str()?)?;
-            let message = CommitMessage::parse(&commit).ok()?;
-            Some((message.node_id(), message.aad().parent))
+            CommitMessage::parse(&unbase64(event.content.get("commit")?.as_str()?)?).ok()
         });
         commits.collect()
     }
