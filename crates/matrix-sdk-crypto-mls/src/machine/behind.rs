@@ -134,7 +134,8 @@ impl MlsMachine {
             (Some(outside), Some(behind)) => Some(self.next_try(room, outside, behind)),
             _ => None,
         };
-        // Nobody is let in while the server refuses commits.
+        // Nobody is let in while the server refuses commits, nor by who has left.
+        let answer = answer.filter(|_| room.view.is_joined(self.user_id().as_str()));
         let answer = answer.map(|answer| answer.max(room.view.commits_refused_until));
         let anew = if outside.is_some() { self.anew_due(room).await? } else { None };
         let deserted = outside.as_ref().and_then(|_| self.desertion_due(room));

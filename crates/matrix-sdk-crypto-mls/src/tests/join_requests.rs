@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Clock, Notice, RoomSettings,
     dmls::TrustRequirement,
+    store::MlsStore,
     testing::{Fault, RequestKind, SimDevice, SimServer, SimSync, TestClock},
 };
 
@@ -84,7 +85,7 @@ async fn altered_requests_are_refused() {
     let view = |device: &SimDevice| {
         let (store, room) = (device.store(), device.room().to_owned());
         async move {
-            let room = crate::store::MlsStore::load_room(&*store, &room).await.unwrap().unwrap();
+            let room = MlsStore::load_room(&*store, &room).await.unwrap().unwrap();
             room.view.join_requests
         }
     };
@@ -123,6 +124,36 @@ async fn who_is_refused_by_the_server_lets_in_later() {
     assert_eq!(commits_in(&alice), before + 1);
     settle(&all).await;
     assert_one_epoch(&all).await;
+}
+
+#[tokio::test]
+async fn who_has_left_lets_nobody_in_and_does_not_look_for_it() {
+    let (server, alice, bob) = alice_and_bob().await;
+    let dave = server.device("dave", "DEVICE").logs_in().await;
+    alice.invites(&dave);
+    let dave = dave.joins(&alice).await;
+    settle(&[&alice, &bob, &dave]).await;
+    time_passes(&[&dave], 6 * TestClock::MINUTE).await;
+    bob.syncs().await;
+    let stored = MlsStore::load_room(&*bob.store(), bob.room()).await.unwrap().unwrap();
+    assert_eq!(stored.view.join_requests.len(), 1);
+    bob.leaves();
+    bob.syncs().await;
+    let before = commits_in(&alice);
+    let end = server.clock().now() + 30 * TestClock::MINUTE;
+    let mut looks = 0;
+    while let Some(due) = bob.mls().next_deadline().filter(|due| *due < end) {
+        server.clock().advance(due.saturating_sub(server.clock().now()).max(1));
+        bob.pumps().await;
+        looks += 1;
+        assert!(looks < 10, "it looks all the time");
+    }
+    assert_eq!(commits_in(&alice), before);
+    // Control: the other one that was asked does it.
+    settle(&[&alice, &dave]).await;
+    time_passes(&[&alice], 3 * TestClock::MINUTE).await;
+    settle(&[&alice, &dave]).await;
+    assert_one_epoch(&[&alice, &dave]).await;
 }
 
 #[tokio::test]
