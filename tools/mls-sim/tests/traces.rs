@@ -62,4 +62,7 @@ traces! {
     partition_1493,
     /// Nobody is left who has the key of an epoch that somebody came into alone: that is no failure.
     partition_7633,
+    /// Who was removed without cause held the chosen tip, and spoke on another one: that was the best
+    /// of those that it held, without the removal, which it could not enter.
+    false_removal_11445,
 }

@@ -22,11 +22,21 @@ impl Graph {
         self.descend(self.start()?, Way::Open, |_| ())
     }
 
-    /// The tip to send on while the chosen one cannot be entered (§8, "Left behind"): the rule's
-    /// descent, confined to what leads to entered nodes that are `allowed`, which says of a node
-    /// whether its state is held and has a leaf of ours. Commits count whether confined or not.
-    /// `None` if there is no such node at or below where the choice starts.
+    /// The tip to send on (§8, "Best entered tip"): the chosen one, if it is entered and `allowed`, which
+    /// says of a node whether its state is held and has a leaf of ours; else the rule's descent, confined
+    /// to what leads to such nodes. Commits count whether confined or not. `None` if there is no such
+    /// node at or below where the choice starts.
+    ///
+    /// The confined descent may lead elsewhere where the chosen tip is held: it does not see a commit that
+    /// was not entered, and which of the others is best may depend on that one.
     pub fn choose_entered_tip(&self, allowed: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
+        let is_entered = |tip: &NodeId| {
+            let node = self.nodes.get(tip);
+            node.is_some_and(|node| node.status == NodeStatus::Entered) && allowed(tip)
+        };
+        if let Some(tip) = self.choose_tip().filter(is_entered) {
+            return Some(tip);
+        }
         self.choose_entered_tip_below(&self.start()?, allowed)
     }
 

@@ -12,8 +12,12 @@ impl Model {
         Some(self.descend(start, knowledge, &goals))
     }
 
-    /// "The rule's descent, confined to what leads to nodes that it holds."
+    /// "When the chosen tip cannot be entered, the same descent is confined to what leads to nodes whose
+    /// state is held."
     pub fn best_entered(&self, knowledge: &Knowledge) -> Option<Id> {
+        if let Some(chosen) = self.chosen(knowledge).filter(|tip| knowledge.held.contains(tip)) {
+            return Some(chosen);
+        }
         let start = self.start(knowledge)?;
         let leads = |goals: &BTreeSet<Id>| {
             goals.iter().any(|goal| self.is_known_way(&start, goal, knowledge))

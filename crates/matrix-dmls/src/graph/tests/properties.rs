@@ -62,9 +62,14 @@ proptest! {
             if held { holds.insert(record.node); }
             if held && entered { allowed.insert(record.node); }
         }
+        let all = Reference { scenario: &scenario, allowed: everything(&scenario) };
+        let chosen = all.descend(id(ROOT));
         let reference = Reference { scenario: &scenario, allowed };
-        let expected =
-            (!reference.allowed.is_empty()).then(|| reference.descend(id(ROOT)));
+        let expected = if reference.allowed.contains(&chosen) {
+            Some(chosen)
+        } else {
+            (!reference.allowed.is_empty()).then(|| reference.descend(id(ROOT)))
+        };
         prop_assert_eq!(graph.choose_entered_tip(|node| holds.contains(node)), expected);
     }
 
