@@ -23,6 +23,7 @@ mod local;
 mod node;
 mod process;
 mod retention;
+mod signatures;
 mod size;
 mod standing;
 

@@ -10,9 +10,13 @@ mod label;
 mod pprf;
 mod provider;
 mod vault;
+mod verified;
 
-pub(crate) use self::provider::{Operation, Provider};
 pub use self::{
     pprf::{Pprf, Punctured},
     vault::Vault,
+};
+pub(crate) use self::{
+    provider::{Operation, Provider},
+    verified::Verified,
 };

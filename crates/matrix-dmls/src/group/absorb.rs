@@ -143,7 +143,7 @@ impl Group {
         if tree.hash() != context.tree_hash {
             return Err(GroupError::WrongTree);
         }
-        let roster = tree.roster()?;
+        let roster = tree.verified_roster()?;
         let record = check_entrance(&top.message, top.parent_context, group_id, &roster)?;
         Ok((record, roster))
     }

@@ -8,14 +8,16 @@ use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::{
     commit::to_bytes, entrance::verifiable as group_info, error::GroupError, hydrated,
-    local::LocalMember, node::PendingCommit,
+    local::LocalMember, node::PendingCommit, signatures::while_verified,
 };
 use crate::{
     error::MalformedError,
     record::{CommitRecord, ParentView, check_well_formed},
     roster::Roster,
-    schedule::{Operation, Provider},
-    wire::{aad::CommitAad, commit::CommitMessage, group_info::GroupInfo, ratchet_tree},
+    schedule::{Operation, Provider, Verified},
+    wire::{
+        aad::CommitAad, commit::CommitMessage, group_info::GroupInfo, ratchet_tree::RatchetTree,
+    },
 };
 
 /// What an external commit starts from: an epoch's public state.
@@ -47,7 +49,7 @@ pub(super) fn external_commit(
     if info.ratchet_tree().is_some() {
         return Err(MalformedError::Unsupported.into());
     }
-    ratchet_tree::check_size(parent.tree)?;
+    let public_tree = RatchetTree::parse(parent.tree)?;
     let parent_context = info.context.as_bytes().to_vec();
     let aad = CommitAad {
         parent: Some(parent.record.node),
@@ -56,21 +58,27 @@ pub(super) fn external_commit(
         resolves: Vec::new(),
     };
 
-    let provider = Provider::new(Operation::default());
+    // OpenMLS verifies the tree's leaves twice.
+    let verified = Arc::<Verified>::default();
+    let operation = || Operation { verified: Arc::clone(&verified), ..Operation::default() };
+    let provider = Provider::new(operation());
     let (group, roster, commit, new_info, tree) = hydrated::guarded(|| {
         let tree =
             || RatchetTreeIn::tls_deserialize_exact_bytes(parent.tree).map_err(GroupError::openmls);
         // OpenMLS does not show the tree to an external joiner, so it is read on the side.
-        let scratch = Provider::new(Operation::default());
-        let (public, _) = PublicGroup::from_external(
-            scratch.crypto(),
-            scratch.storage(),
-            tree()?,
-            group_info(parent.group_info)?,
-            ProposalStore::new(),
-        )
-        .map_err(GroupError::openmls)?;
-        let roster = hydrated::roster(public.members(), &Roster::new())?;
+        let scratch = Provider::new(operation());
+        let ((public, _), roster) =
+            while_verified(&public_tree, room_id.as_bytes(), &verified, || {
+                PublicGroup::from_external(
+                    scratch.crypto(),
+                    scratch.storage(),
+                    tree()?,
+                    group_info(parent.group_info)?,
+                    ProposalStore::new(),
+                )
+                .map_err(GroupError::openmls)
+            })?;
+        let roster = hydrated::roster(public.members(), &roster)?;
         let (group, bundle) = MlsGroup::external_commit_builder()
             .with_ratchet_tree(tree()?)
             .with_config(hydrated::join_config())

@@ -91,6 +91,7 @@ pub(super) fn hydrate(
         entries: state.entries.clone(),
         vault: Some(vault.clone()),
         alone,
+        ..Operation::default()
     });
     let group = MlsGroup::load(provider.storage(), &GroupId::from_slice(group_id))
         .map_err(GroupError::Storage)?

@@ -1,6 +1,6 @@
 //! Joining by Welcome (protocol §6, RFC 9420 §12.4.3.1).
 
-use std::{collections::HashSet, sync::Arc, thread};
+use std::{collections::HashSet, sync::Arc};
 
 use openmls::prelude::{
     MlsMessageBodyIn, MlsMessageIn, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
@@ -9,13 +9,14 @@ use tls_codec::{DeserializeBytes as _, Serialize as _};
 
 use super::{
     error::GroupError, hydrated, key_package::OwnKeyPackage, local::LocalMember, node::NewNode,
+    signatures::while_verified,
 };
 use crate::{
     error::MalformedError,
     ids::KeyPackageRef,
     record::check_entrance,
     roster::Roster,
-    schedule::{Operation, Provider},
+    schedule::{Operation, Provider, Verified},
     wire::{
         commit::CommitMessage,
         group_context::{GroupContext, MAX_GROUP_CONTEXT_BYTES},
@@ -28,9 +29,6 @@ use crate::{
 
 /// A GroupInfo without tree is a GroupContext and some hundred bytes.
 const MAX_ENCRYPTED_GROUP_INFO: usize = 2 * MAX_GROUP_CONTEXT_BYTES;
-
-/// Credentials of fewer leaves are verified faster than a thread is started, in all.
-const MIN_LEAVES_FOR_A_THREAD: usize = 32;
 
 /// A Welcome with all that it needs.
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +71,13 @@ pub(super) fn join(
     }
     let public_tree = RatchetTree::parse(parts.tree)?;
 
+    let verified = Arc::<Verified>::default();
     let provider = Provider::new(Operation {
         entries: parts.key_package.private.clone(),
+        verified: Arc::clone(&verified),
         ..Operation::default()
     });
-    let (group, verified) = hydrated::guarded(|| {
+    let (group, roster) = hydrated::guarded(|| {
         let message = MlsMessageIn::tls_deserialize_exact_bytes(parts.welcome)
             .map_err(GroupError::openmls)?;
         let MlsMessageBodyIn::Welcome(welcome) = message.extract() else {
@@ -102,7 +102,7 @@ pub(super) fn join(
         {
             return Err(GroupError::WelcomeMismatch);
         }
-        while_verified(&public_tree, || {
+        while_verified(&public_tree, room_id.as_bytes(), &verified, || {
             let staged: StagedWelcome = openmls::prelude::JoinBuilder::new(&provider, processed)
                 .with_ratchet_tree(tree)
                 .skip_lifetime_validation()
@@ -115,7 +115,7 @@ pub(super) fn join(
         return Err(GroupError::WelcomeMismatch);
     }
 
-    let roster = Arc::new(hydrated::roster(group.members(), &verified)?);
+    let roster = Arc::new(hydrated::roster(group.members(), &roster)?);
     let own_leaf = group.own_leaf_index().u32();
     if roster.get(own_leaf).is_none_or(|member| **member != local.member()) {
         return Err(GroupError::WelcomeMismatch);
@@ -136,24 +136,6 @@ pub(super) fn join(
     let state = Arc::make_mut(&mut node.state);
     state.entries.remove_key_packages();
     Ok(node)
-}
-
-/// Verifies the credentials of a tree on another thread while OpenMLS verifies its leaves: each takes
-/// most of a join's time in a large group. Gives those that are valid, or none if one is not, or there
-/// was no thread: then they are still to be verified.
-fn while_verified<T>(
-    tree: &RatchetTree<'_>,
-    work: impl FnOnce() -> Result<T, GroupError>,
-) -> Result<(T, Roster), GroupError> {
-    if tree.leaf_count() < MIN_LEAVES_FOR_A_THREAD {
-        return Ok((work()?, Roster::new()));
-    }
-    thread::scope(|scope| {
-        let verifies = thread::Builder::new().spawn_scoped(scope, || tree.roster());
-        let done = work();
-        let verified = verifies.ok().and_then(|thread| thread.join().ok()?.ok());
-        Ok((done?, verified.unwrap_or_default()))
-    })
 }
 
 /// Whether those whom the commit adds are in the roster, and our key package is among them.

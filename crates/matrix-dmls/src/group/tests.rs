@@ -14,4 +14,5 @@ mod repair;
 mod replaced;
 mod retention;
 mod secrets;
+mod signatures;
 mod standing;

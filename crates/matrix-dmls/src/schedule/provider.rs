@@ -1,7 +1,7 @@
 //! The OpenMLS provider of one operation: the crypto of `openmls_rust_crypto` with the key schedule
 //! intercepted, and one node's storage entries.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openmls_rust_crypto::RustCrypto;
 use openmls_traits::{
@@ -19,6 +19,7 @@ use super::{
     interception::{Fault, Interception},
     label,
     vault::Vault,
+    verified::Verified,
 };
 use crate::{
     crypto::Secret,
@@ -34,6 +35,8 @@ pub(crate) struct Operation {
     pub(crate) vault: Option<Vault>,
     /// The author is the only leaf after the commit that this operation makes.
     pub(crate) alone: bool,
+    /// Signatures that others verify for it; none unless it is shared.
+    pub(crate) verified: Arc<Verified>,
 }
 
 /// What an operation ended with.
@@ -62,6 +65,7 @@ impl Provider {
             crypto: Crypto {
                 inner: RustCrypto::default(),
                 state: Mutex::new(Interception::new(operation.vault, operation.alone)),
+                verified: operation.verified,
                 #[cfg(any(test, feature = "testing"))]
                 spoils: None,
             },
@@ -130,6 +134,7 @@ impl OpenMlsProvider for Provider {
 pub(crate) struct Crypto {
     inner: RustCrypto,
     state: Mutex<Interception>,
+    verified: Arc<Verified>,
     #[cfg(any(test, feature = "testing"))]
     spoils: Option<crate::testing::Spoils>,
 }
@@ -222,6 +227,21 @@ impl OpenMlsCrypto for Crypto {
         }
     }
 
+    fn verify_signature(
+        &self,
+        alg: SignatureScheme,
+        data: &[u8],
+        pk: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        let verify = || self.inner.verify_signature(alg, data, pk, signature);
+        if alg == SignatureScheme::ED25519 {
+            self.verified.or_verify(pk, data, signature, verify)
+        } else {
+            verify()
+        }
+    }
+
     // From here on everything passes through.
 
     fn hmac(
@@ -261,16 +281,6 @@ impl OpenMlsCrypto for Crypto {
 
     fn signature_key_gen(&self, alg: SignatureScheme) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
         self.inner.signature_key_gen(alg)
-    }
-
-    fn verify_signature(
-        &self,
-        alg: SignatureScheme,
-        data: &[u8],
-        pk: &[u8],
-        signature: &[u8],
-    ) -> Result<(), CryptoError> {
-        self.inner.verify_signature(alg, data, pk, signature)
     }
 
     fn sign(&self, alg: SignatureScheme, data: &[u8], key: &[u8]) -> Result<Vec<u8>, CryptoError> {

@@ -9,10 +9,11 @@ use super::{
 };
 use crate::{
     credential::{CredentialError, Identity},
-    crypto::verify_with_label,
+    crypto::{labelled, verify_strict, verify_with_label},
     error::MalformedError,
     ids::EXTENSION_TYPE,
     roster::Member,
+    schedule::Verified,
 };
 
 /// `CredentialType` basic (RFC 9420 §17.5).
@@ -20,6 +21,9 @@ const BASIC: u16 = 1;
 
 /// The largest leaf node that we read, in bytes. Ours have about 500.
 const MAX_LEAF_NODE_BYTES: usize = 16 * 1024;
+
+/// The label of a leaf's signature (RFC 9420 §7.2).
+const LEAF_NODE_TBS: &str = "LeafNodeTBS";
 
 /// Why a leaf node is not valid. It then never becomes valid, for anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,11 +151,26 @@ impl LeafNode {
         if self.source != LeafNodeSource::Commit {
             return Err(LeafError::Source);
         }
+        self.check(&self.signed(group_id, leaf))
+    }
+
+    /// `LeafNodeTBS` (RFC 9420 §7.2) of a leaf at index `leaf` of the group `group_id`.
+    fn signed(&self, group_id: &[u8], leaf: u32) -> Vec<u8> {
         let mut signed = Writer::new();
         signed.raw(&self.content);
-        signed.opaque(group_id);
-        signed.u32(leaf);
-        self.check(&signed.into_bytes())
+        if !matches!(self.source, LeafNodeSource::KeyPackage { .. }) {
+            signed.opaque(group_id);
+            signed.u32(leaf);
+        }
+        signed.into_bytes()
+    }
+
+    /// Verifies the signature of a leaf in a tree, and takes note of it if it is valid.
+    pub(crate) fn verify_in_tree(&self, group_id: &[u8], leaf: u32, verified: &Verified) {
+        let message = labelled(LEAF_NODE_TBS, &self.signed(group_id, leaf));
+        if verify_strict(&self.signature_key, &message, &self.signature) {
+            verified.insert(&self.signature_key, &message, &self.signature);
+        }
     }
 
     /// What RFC 9420 §7.3 and protocol §2 ask of every leaf, whatever tree it is for.
@@ -165,7 +184,7 @@ impl LeafNode {
         {
             return Err(LeafError::Capabilities);
         }
-        if !verify_with_label(&self.signature_key, "LeafNodeTBS", signed, &self.signature) {
+        if !verify_with_label(&self.signature_key, LEAF_NODE_TBS, signed, &self.signature) {
             return Err(LeafError::Signature);
         }
         self.identity.verify(&self.signature_key)?;

@@ -78,9 +78,14 @@ impl<'a> RatchetTree<'a> {
         Ok(Self { nodes, leaves })
     }
 
-    /// How many leaves are not blank.
-    pub(crate) fn leaf_count(&self) -> usize {
-        self.leaves.len()
+    /// The leaves that are not blank, by rising index.
+    pub(crate) fn leaves(&self) -> &[(u32, LeafNode)] {
+        &self.leaves
+    }
+
+    /// Who is in it, as the leaves say: nothing is verified.
+    pub(crate) fn roster(&self) -> Roster {
+        self.leaves.iter().map(|(index, leaf)| (*index, Arc::new(leaf.member()))).collect()
     }
 
     /// Who is in it; every credential is verified.
@@ -88,13 +93,11 @@ impl<'a> RatchetTree<'a> {
     /// # Errors
     ///
     /// When a leaf's credential is not valid for its signature key.
-    pub(crate) fn roster(&self) -> Result<Roster, CredentialError> {
-        let mut roster = Roster::new();
-        for (index, leaf) in &self.leaves {
+    pub(crate) fn verified_roster(&self) -> Result<Roster, CredentialError> {
+        for (_, leaf) in &self.leaves {
             leaf.identity.verify(&leaf.signature_key)?;
-            roster.insert(*index, Arc::new(leaf.member()));
         }
-        Ok(roster)
+        Ok(self.roster())
     }
 
     /// The hash of its root (RFC 9420 §7.8), level by level from the leaves.
