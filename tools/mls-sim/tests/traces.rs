@@ -65,4 +65,10 @@ traces! {
     /// Who was removed without cause held the chosen tip, and spoke on another one: that was the best
     /// of those that it held, without the removal, which it could not enter.
     false_removal_11445,
+    /// An invitation that came late took a device that had joined for one that was only invited.
+    partition_20533,
+    /// The two of many who had an epoch's key were not asked for it within hours.
+    partition_22033,
+    /// The same with one, who had committed there.
+    partition_23833,
 }

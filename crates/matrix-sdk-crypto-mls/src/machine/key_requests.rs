@@ -36,9 +36,11 @@ const DAY: u64 = 24 * HOUR;
 /// How long a commit or a Welcome is waited for that may let us in, before a key is asked for.
 const FIRST: u64 = 20 * SECOND;
 
-/// How long an answer is waited for after each try, in milliseconds; the last one for all further tries.
+/// How long an answer is waited for after each try, in milliseconds: so many tries with each pause, and
+/// all further ones with the last. It may be that only a few of many have the key.
 const PATIENCE: [u64; 7] =
     [20 * SECOND, MINUTE, 5 * MINUTE, 20 * MINUTE, HOUR, 6 * HOUR, 24 * HOUR];
+const TRIES_PER_PAUSE: usize = 4;
 
 /// Once we are in another epoch than when it was asked for last, it is asked for again after this time,
 /// so often.
@@ -207,7 +209,8 @@ impl MlsMachine {
                 continue;
             }
             let last = PATIENCE.len() - 1;
-            let pause = PATIENCE.get(usize::from(wanted.tries).min(last)).copied();
+            let step = usize::from(wanted.tries) / TRIES_PER_PAUSE;
+            let pause = PATIENCE.get(step.min(last)).copied();
             let is_early = wanted.asked_on.is_some() && wanted.next > now;
             wanted.early = wanted.early.saturating_add(u8::from(is_early));
             wanted.next = now.saturating_add(pause.filter(|_| here.is_some()).unwrap_or(HOUR));
@@ -248,9 +251,10 @@ impl MlsMachine {
         self.save(room, changes).await
     }
 
-    /// Who is asked for an epoch's key next: by turns somebody who has spoken there, the author, who has it
-    /// for certain, and any other, so that neither who speaks first nor the author can keep all others
-    /// from being asked. In an order that is another for each who asks, one device of each user first.
+    /// Who is asked for an epoch's key next: by turns somebody who has spoken or committed there, the author
+    /// (those have it for certain), and any other, so that neither who speaks first nor the author can keep
+    /// all others from being asked. In an order that is another for each who asks, one device of each
+    /// user first.
     fn whom_to_ask_for_key(
         &self,
         room: &Room,
@@ -259,7 +263,14 @@ impl MlsMachine {
     ) -> Option<DeviceName> {
         let own = self.inner.local.device();
         let roster = room.group.roster(node)?;
-        let author = room.group.graph().get(node)?.author.member.device();
+        let graph = room.group.graph();
+        let author = graph.get(node)?.author.member.device();
+        let committers: BTreeSet<_> = graph
+            .children(node)
+            .filter_map(|child| Some(&graph.get(&child)?.author))
+            .filter(|author| author.leaf.is_some())
+            .map(|author| author.member.device())
+            .collect();
         let mut others: Vec<_> = roster
             .iter()
             .map(|(_, member)| member.device())
@@ -279,16 +290,17 @@ impl MlsMachine {
         let (mut first, second): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|device| users.insert(&device.user_id));
         first.extend(second);
-        let (speakers, silent): (Vec<_>, Vec<_>) = first.iter().copied().partition(|device| {
-            wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
+        let (active, silent): (Vec<_>, Vec<_>) = first.iter().copied().partition(|device| {
+            committers.contains(device)
+                || wanted.speakers.iter().any(|speaker| speaker.as_str() == device.user_id)
         });
         fn nth<'a>(from: &[&'a Device], n: usize) -> Option<&'a Device> {
             from.get(n.checked_rem(from.len())?).copied()
         }
-        // Where there is no speaker, or no author, nobody else is asked twice for that.
-        let rounds = speakers.len().max(silent.len()).max(1);
+        // Where there is nobody of a kind, nobody else is asked twice for that.
+        let rounds = active.len().max(silent.len()).max(1);
         let order: Vec<_> = (0..rounds)
-            .flat_map(|round| [nth(&speakers, round), author, nth(&silent, round)])
+            .flat_map(|round| [nth(&active, round), author, nth(&silent, round)])
             .flatten()
             .collect();
         let device = *order.get(usize::from(wanted.tries).checked_rem(order.len())?)?;

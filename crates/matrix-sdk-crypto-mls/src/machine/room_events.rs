@@ -19,7 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, instrument};
 
-use self::state::apply_state;
+use self::state::{Source, apply_state};
 use super::{
     MlsMachine, Room,
     again::again,
@@ -169,9 +169,10 @@ impl MlsMachine {
         let before = room.view.clone();
         let mut view = before.clone();
         let mut notices = Vec::new();
-        for head in state.iter().chain(timeline) {
+        let state = state.iter().map(|head| (Source::State, head));
+        for event in state.chain(timeline.iter().map(|head| (Source::Timeline, head))) {
             let names_ours = |named: &GroupEventContent| room.names_ours(named);
-            notices.extend(apply_state(&mut view, room_id, head, self.now(), names_ours));
+            notices.extend(apply_state(&mut view, room_id, event, self.now(), names_ours));
         }
         if view != before {
             // Those whom it concerns, also when the room becomes an MLS room only now.

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::{alice_and_bob, assert_one_epoch, settle, welcomes_sent};
 use crate::{
     MlsError, Notice, Readiness,
-    testing::{RequestKind, RoomOptions, SimError, SimServer, TestClock},
+    store::MlsStore as _,
+    testing::{RequestKind, RoomOptions, SimDevice, SimError, SimServer, TestClock},
 };
 
 const KEY_PACKAGE: &str = "io.github.matrix-mls.dmls.v1.key_package.1";
@@ -452,4 +453,36 @@ async fn a_room_without_mls_is_left_alone() {
         Err(SimError::Machine(MlsError::NotMls(_)))
     ));
     assert_eq!(welcomes_sent(&server, &alice), 0);
+}
+
+/// An invitation from a server that has not heard of the joining comes late to those who have.
+#[tokio::test]
+async fn who_has_joined_is_not_invited_by_what_comes_late() {
+    for joins_first in [false, true] {
+        let (server, alice, bob) = alice_and_bob().await;
+        let carol = server.device("carol", "DEVICE").logs_in().await;
+        let user = |device: &SimDevice| vec![device.user_id().clone()];
+        let there = [user(&bob), user(&carol)].concat();
+        server.is_cut_into(&[user(&alice), there]);
+        bob.invites(&carol);
+        let carol = if joins_first {
+            let carol = carol.joins(&bob).await;
+            alice.invites(&carol);
+            carol
+        } else {
+            alice.invites(&carol);
+            carol.joins(&bob).await
+        };
+        let all = [&alice, &bob, &carol];
+        settle(&[&bob, &carol]).await;
+        server.heals();
+        settle(&all).await;
+        for device in all {
+            let room = device.store().load_room(device.room()).await.unwrap().unwrap();
+            assert!(room.view.is_joined("@carol:example.org"), "{device:?}, {joins_first}");
+        }
+        let event = alice.says("are you there?").await;
+        settle(&all).await;
+        carol.has_read(&event, "are you there?");
+    }
 }

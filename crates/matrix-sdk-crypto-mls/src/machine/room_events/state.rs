@@ -91,12 +91,21 @@ fn creators(sender: &OwnedUserId, content: &EncryptionContent) -> BTreeSet<Owned
     additional.filter_map(|user| user.try_into().ok()).chain([sender.clone()]).collect()
 }
 
+/// Where a state event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The state before the timeline, as the server takes it for true.
+    State,
+    /// The timeline, in which an event from another server may be late.
+    Timeline,
+}
+
 /// Takes a state event at the time `now`; gives what the application is to be told.
 /// `names_ours` says whether a group is the one that this device is in; none if it is in none.
 pub(super) fn apply_state(
     view: &mut RoomView,
     room_id: &RoomId,
-    head: &EventHead,
+    (source, head): (Source, &EventHead),
     now: u64,
     names_ours: impl Fn(&GroupEventContent) -> Option<bool>,
 ) -> Option<Notice> {
@@ -104,7 +113,14 @@ pub(super) fn apply_state(
     if head.event_type == "m.room.member" {
         let user = OwnedUserId::try_from(state_key.as_str()).ok()?;
         if let Some(MemberContent { membership }) = head.content() {
-            view.members.insert(user, membership);
+            // Who has joined cannot be invited, whichever came first (Matrix specification, authorisation
+            // rules, "m.room.member"): the inviting server had not heard of the joining.
+            let is_late = source == Source::Timeline
+                && membership == MembershipState::Invite
+                && view.is_joined(user.as_str());
+            if !is_late {
+                view.members.insert(user, membership);
+            }
         }
         return None;
     }

@@ -143,6 +143,17 @@ impl Room {
             .collect()
     }
 
+    /// Whether an event invites somebody who has joined meanwhile on another side of a cut: the
+    /// authorisation rules let nobody do that, so it counts nowhere else when the network is whole.
+    fn is_refused_invitation(&self, index: usize) -> bool {
+        let event = &self.events[index];
+        let key = |user: &String| (event.event_type.clone(), user.clone());
+        let known = event.state_key.as_ref().and_then(|user| self.state.get(&key(user)));
+        event.event_type == "m.room.member"
+            && event.membership() == MembershipState::Invite
+            && known.is_some_and(|known| self.events[*known].membership() == MembershipState::Join)
+    }
+
     /// Whether a user on a side of a cut may see an event.
     pub(super) fn is_visible(&self, user: &OwnedUserId, side: u32, index: usize) -> bool {
         if !self.is_seen_on(side, index) || self.soft_failed.contains(&(index, user.clone())) {
@@ -390,7 +401,9 @@ impl State {
             timestamp,
             replaces,
         });
-        if let Some(state_key) = state_key {
+        if let Some(state_key) = state_key
+            && !room.is_refused_invitation(index)
+        {
             room.state.insert((event_type.to_owned(), state_key.to_owned()), index);
         }
         if side != 0 {
