@@ -12,6 +12,7 @@ use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
     room::{Gap, Gaps, RoomView},
+    store::StoredCommit,
 };
 
 const MINUTE: u64 = 60 * 1000;
@@ -25,6 +26,9 @@ const MAX_PER_DEVICE: usize = 10;
 /// After so many commits that were fetched by hints one after the other, the rest is looked for in the
 /// room's history, a hundred at a time.
 const MAX_HOPS: u8 = 3;
+
+/// How many commits that wait for their parents are followed upward at most.
+const MAX_WAY_UP: usize = 1000;
 
 /// How long a missing epoch is remembered, in milliseconds: so long also those who name it do so.
 const GAP_AGE: u64 = 7 * DAY;
@@ -78,9 +82,28 @@ impl MlsMachine {
             return Ok(());
         }
         if self.is_waiting(room, &node).await? {
-            // Its event is here; its own parent is what is missing.
-            return Ok(());
+            // Its event is here. What is missing above it is looked for already, unless it was named
+            // before we were in the group, or nobody has needed it for a week.
+            return match self.missing_above(room, node).await? {
+                Some((parent, below)) if !room.view.gaps.nodes.contains_key(&parent) => {
+                    let hint = below.content.parent_event.as_deref();
+                    let (user, needed) = (&*below.sender, naming.needed);
+                    let naming = Naming { user, device: None, hint, hops: 0, needed };
+                    self.look_for_missing(room, parent, naming).await
+                }
+                _ => Ok(()),
+            };
         }
+        self.look_for_missing(room, node, naming).await
+    }
+
+    /// The same for one whose event is not here.
+    async fn look_for_missing(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        naming: Naming<'_>,
+    ) -> Result<(), MlsError> {
         let before = room.view.gaps.nodes.get(&node);
         let hops = before.map_or(naming.hops, |gap| gap.hops);
         let walks = room.view.gaps.walk.is_some();
@@ -197,6 +220,26 @@ impl MlsMachine {
         let stored = self.inner.store.commit(&room.id, node).await?;
         let parent = stored.and_then(|stored| stored.content.parent);
         Ok(parent.is_some_and(|parent| !room.group.graph().contains(&parent)))
+    }
+
+    /// The first epoch above this one whose commit's event is not here, and the commit below it.
+    pub(super) async fn missing_above(
+        &self,
+        room: &Room,
+        mut node: NodeId,
+    ) -> Result<Option<(NodeId, StoredCommit)>, MlsError> {
+        for _ in 0..MAX_WAY_UP {
+            let Some(commit) = self.inner.store.commit(&room.id, &node).await? else { break };
+            let Some(parent) = commit.content.parent else { break };
+            if room.group.graph().contains(&parent) {
+                break;
+            }
+            if !room.commit_events.contains_key(&parent) {
+                return Ok(Some((parent, commit)));
+            }
+            node = parent;
+        }
+        Ok(None)
     }
 
     pub(super) async fn save_gaps(&self, room: &mut Room, gaps: Gaps) -> Result<(), MlsError> {

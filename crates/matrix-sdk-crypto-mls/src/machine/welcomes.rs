@@ -14,9 +14,6 @@ use crate::{
 /// How long a Welcome is held that cannot be used yet, in milliseconds: 30 days.
 const MAX_AGE: u64 = 30 * 24 * 3600 * 1000;
 
-/// How many commits that wait for their parents are followed upward at most.
-const MAX_WAY_UP: usize = 1000;
-
 /// What is to become of a Welcome.
 enum Verdict {
     /// It is kept: something is missing that may still come.
@@ -228,17 +225,11 @@ impl MlsMachine {
         }
         for top in tops {
             // What is in the queue already is not asked for again.
-            let mut commit = self.inner.store.commit(&room.id, &top).await?;
-            for _ in 0..MAX_WAY_UP {
-                let Some(StoredCommit { content, sender, .. }) = commit else { break };
-                let Some(parent) = content.parent else { break };
-                commit = self.inner.store.commit(&room.id, &parent).await?;
-                if commit.is_none() {
-                    let hint = content.parent_event.as_deref();
-                    let naming =
-                        Naming { user: &sender, device: None, hint, hops: 0, needed: true };
-                    self.look_for(room, parent, naming).await?;
-                }
+            if let Some((parent, below)) = self.missing_above(room, top).await? {
+                let hint = below.content.parent_event.as_deref();
+                let (user, device) = (&*below.sender, None);
+                let naming = Naming { user, device, hint, hops: 0, needed: true };
+                self.look_for(room, parent, naming).await?;
             }
         }
         Ok(())
