@@ -1,29 +1,16 @@
 //! Devices that come into the group by themselves, with external commits (protocol §6), and those
 //! that may not.
 
-use matrix_mls_tests::User;
 use matrix_sdk_crypto_mls::{Readiness, RoomSettings, dmls::ExternalJoins};
-use ruma::OwnedRoomId;
 
 use crate::support::{
-    DAY, MINUTE, NOW, SOON, all_read, all_talk, commit_in_outbox, commits, devices_in, homeserver,
-    reads, room_of, time_unites, tip, user, user_with,
+    DAY, MINUTE, NOW, SOON, alice_and_bob, all_read, all_talk, commit_in_outbox, commits,
+    devices_in, homeserver, reads, room_of, time_unites, tip, user, user_with,
 };
-
-/// Alice and Bob, who have talked.
-async fn alice_and_bob() -> (User, User, OwnedRoomId) {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
-    (alice, bob, room)
-}
 
 #[tokio::test]
 async fn two_devices_that_come_in_at_once_end_in_one_epoch() {
-    let (mut alice, mut bob, room) = alice_and_bob().await;
+    let (mut alice, mut bob, room, _) = alice_and_bob().await;
     for user in [&mut alice, &mut bob] {
         let device = user.log_in().await.unwrap();
         device.sync(SOON).await.unwrap();
@@ -55,7 +42,7 @@ async fn two_devices_that_come_in_at_once_end_in_one_epoch() {
 
 #[tokio::test]
 async fn who_comes_in_beside_a_members_commit_is_taken_along() {
-    let (mut alice, mut bob, room) = alice_and_bob().await;
+    let (mut alice, mut bob, room, _) = alice_and_bob().await;
     let desktop = bob.log_in().await.unwrap();
     desktop.sync(SOON).await.unwrap();
     commit_in_outbox(desktop, &room).await;
@@ -113,7 +100,7 @@ async fn a_stranger_asks_where_nobody_may_come_in_alone() {
 /// It has kept its keys and not the group: the others have gone on where it cannot follow.
 #[tokio::test]
 async fn who_is_left_behind_comes_back_over_its_own_leaf() {
-    let (mut alice, mut bob, room) = alice_and_bob().await;
+    let (mut alice, mut bob, room, _) = alice_and_bob().await;
     // Both sides go on without hearing of one another, until what they left is erased.
     bob.first().update_keys(&room).await.unwrap();
     let left = bob.first().say(&room, "on my own branch").await.unwrap();

@@ -12,18 +12,13 @@ use ruma::{
 use serde_json::Value;
 
 use crate::support::{
-    COMMIT, NOW, SOON, about_to_add, all_read, commit_in_outbox, commits, homeserver, reads,
-    room_of, tip, user,
+    COMMIT, NOW, SOON, about_to_add, alice_and_bob, all_read, commit_in_outbox, commits,
+    homeserver, reads, room_of, tip, user,
 };
 
 #[tokio::test]
 async fn a_member_whose_commits_the_server_refuses_still_reads_and_writes() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
+    let (mut alice, mut bob, room, first) = alice_and_bob().await;
 
     let levels = StateEventType::RoomPowerLevels;
     let mut content: Value = alice.first().room(&room).unwrap().content(&levels, "").unwrap();

@@ -6,8 +6,8 @@ use ruma::serde::Raw;
 use serde_json::{Value, json};
 
 use crate::support::{
-    COMMIT, SOON, about_to_add, all_read, commit_in_outbox, content, fetch, homeserver, reads,
-    refuses, room_of, room_with, send_raw, tip, user,
+    COMMIT, SOON, about_to_add, alice_and_bob, all_read, commit_in_outbox, content, fetch,
+    homeserver, reads, refuses, room_of, room_with, send_raw, tip, user,
 };
 
 #[tokio::test]
@@ -167,12 +167,7 @@ async fn a_relayed_copy_counts_for_the_author_and_for_those_whom_it_lets_in() {
 
 #[tokio::test]
 async fn a_posted_commit_that_another_user_posts_again_changes_nothing() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
+    let (mut alice, mut bob, room, first) = alice_and_bob().await;
 
     let commit = content(&fetch(bob.first(), &room, &first.commit_event.unwrap()).await);
     let mut relayed = commit.clone();
@@ -189,12 +184,7 @@ async fn a_posted_commit_that_another_user_posts_again_changes_nothing() {
 
 #[tokio::test]
 async fn a_room_cannot_be_turned_back() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let before = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &before.event_id, "before").await;
+    let (mut alice, mut bob, room, before) = alice_and_bob().await;
 
     let megolm = json!({ "algorithm": "m.megolm.v1.aes-sha2" });
     let attempt = alice.first().send_state(&room, "m.room.encryption", "", &megolm).await.unwrap();

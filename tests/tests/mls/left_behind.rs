@@ -6,8 +6,8 @@ use matrix_mls_tests::{MlsDevice, Sent, User};
 use ruma::{OwnedRoomId, RoomId};
 
 use crate::support::{
-    MINUTE, NOW, SOON, all_agree, all_read, all_talk, commits, devices_in, homeserver, reads,
-    room_of, time_passes, time_unites, tip, user,
+    MINUTE, NOW, SOON, alice_and_bob, all_agree, all_read, all_talk, commits, devices_in,
+    homeserver, reads, room_of, time_passes, time_unites, tip, user,
 };
 
 /// How long asking and being let in takes: 10 s until a device asks, 20 s until it is answered; and
@@ -16,12 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn a_device_that_logs_in_where_nobody_is_online_sends_at_once() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
+    let (mut alice, mut bob, room, _) = alice_and_bob().await;
     let before = commits(alice.first(), &room).await.len();
 
     // From here on only the new device does anything.

@@ -5,7 +5,9 @@ use matrix_sdk_crypto_mls::RoomSettings;
 use ruma::api::client::filter::RoomEventFilter;
 use serde_json::json;
 
-use crate::support::{COMMIT, NOW, all_agree, homeserver, reads, room_of, tip, user};
+use crate::support::{
+    COMMIT, NOW, alice_and_bob, all_agree, homeserver, reads, room_of, tip, user,
+};
 
 /// More than a page of them.
 const MISSED: usize = 120;
@@ -14,12 +16,7 @@ const LONG_MISSED: usize = 350;
 
 #[tokio::test]
 async fn a_limited_sync_over_many_commits_is_caught_up_with() {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
+    let (mut alice, mut bob, room, _) = alice_and_bob().await;
 
     for _ in 0..MISSED {
         alice.first().update_keys(&room).await.unwrap();

@@ -61,6 +61,17 @@ pub fn all_devices() -> RoomSettings {
     settings
 }
 
+/// Alice and Bob, with one device each, in a room where she has said "before" and he has read it.
+pub async fn alice_and_bob() -> (User, User, OwnedRoomId, Sent) {
+    let http = homeserver().await;
+    let mut alice = user(&http, "alice", 1).await;
+    let mut bob = user(&http, "bob", 1).await;
+    let room = room_of(&mut alice, &mut [&mut bob]).await;
+    let first = alice.first().say(&room, "before").await.unwrap();
+    reads(bob.first(), &room, &first.event_id, "before").await;
+    (alice, bob, room, first)
+}
+
 /// A room that the first user has made and the others have joined. Nobody has written yet.
 pub async fn room_of(creator: &mut User, others: &mut [&mut User]) -> OwnedRoomId {
     room_with(RoomOptions::mls(), creator, others).await
@@ -253,13 +264,8 @@ pub async fn devices_in(device: &MlsDevice, room: &RoomId, user: &UserId) -> usi
 /// Alice and Bob talk, and Dave has joined, whom nobody has added yet: Alice will, as soon as she
 /// wants to send. Also what was said before.
 pub async fn about_to_add() -> (User, User, User, OwnedRoomId, Sent) {
-    let http = homeserver().await;
-    let mut alice = user(&http, "alice", 1).await;
-    let mut bob = user(&http, "bob", 1).await;
-    let mut dave = user(&http, "dave", 1).await;
-    let room = room_of(&mut alice, &mut [&mut bob]).await;
-    let first = alice.first().say(&room, "before").await.unwrap();
-    reads(bob.first(), &room, &first.event_id, "before").await;
+    let (mut alice, bob, room, first) = alice_and_bob().await;
+    let mut dave = user(&homeserver().await, "dave", 1).await;
     alice.first().invite(&room, dave.id()).await.unwrap();
     dave.join(&room).await.unwrap();
     alice.first().sync(SOON).await.unwrap();
