@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    crypto::verify_strict,
+    ed25519::verify_strict,
     error::MalformedError,
     ids::NAMESPACE,
     wire::tls::{Reader, Writer},

@@ -1,12 +1,11 @@
 //! The few primitives of cipher suite 0x0001 that we use outside OpenMLS: RFC 9420 §5.1.2 (signing),
 //! §8 (`ExpandWithLabel`, `DeriveSecret`).
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{ids::HASH_LENGTH, wire::tls::Writer};
+use crate::{ed25519::verify_strict, ids::HASH_LENGTH, wire::tls::Writer};
 
 /// A 32-byte secret that is erased when dropped and never printed.
 #[derive(Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
@@ -122,8 +121,7 @@ pub(crate) fn labelled(label: &str, content: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// `VerifyWithLabel` (RFC 9420 §5.1.2), strictly: one signature has one encoding, small-order keys are
-/// refused.
+/// `VerifyWithLabel` (RFC 9420 §5.1.2), strictly.
 pub(crate) fn verify_with_label(
     public_key: &[u8; 32],
     label: &str,
@@ -131,14 +129,4 @@ pub(crate) fn verify_with_label(
     signature: &[u8],
 ) -> bool {
     verify_strict(public_key, &labelled(label, content), signature)
-}
-
-/// A strict Ed25519 verification.
-pub(crate) fn verify_strict(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
-    let (Ok(key), Ok(signature)) =
-        (VerifyingKey::from_bytes(public_key), Signature::from_slice(signature))
-    else {
-        return false;
-    };
-    key.verify_strict(message, &signature).is_ok()
 }

@@ -3,6 +3,7 @@
 mod authenticated_data;
 mod credential;
 mod crypto;
+mod ed25519;
 mod epoch_key;
 mod error;
 mod extension;

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     crypto::Secret,
+    ed25519::verify_strict,
     storage::{Entries, Storage},
 };
 
@@ -234,12 +235,12 @@ impl OpenMlsCrypto for Crypto {
         pk: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        let verify = || self.inner.verify_signature(alg, data, pk, signature);
-        if alg == SignatureScheme::ED25519 {
-            self.verified.or_verify(pk, data, signature, verify)
-        } else {
-            verify()
+        if alg != SignatureScheme::ED25519 {
+            return self.inner.verify_signature(alg, data, pk, signature);
         }
+        let is_valid =
+            self.verified.or_verify(pk, data, signature, || verify_strict(pk, data, signature));
+        is_valid.then_some(()).ok_or(CryptoError::InvalidSignature)
     }
 
     // From here on everything passes through.

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     credential::{CredentialError, Identity},
-    crypto::{labelled, verify_strict, verify_with_label},
+    crypto::{labelled, verify_with_label},
+    ed25519::verify_strict,
     error::MalformedError,
     ids::EXTENSION_TYPE,
     roster::Member,
