@@ -12,7 +12,6 @@ use super::{MlsMachine, Room, again::again};
 use crate::{
     error::MlsError,
     room::{Gap, Gaps, RoomView},
-    store::StoredCommit,
 };
 
 const MINUTE: u64 = 60 * 1000;
@@ -84,17 +83,28 @@ impl MlsMachine {
         if self.is_waiting(room, &node).await? {
             // Its event is here. What is missing above it is looked for already, unless it was named
             // before we were in the group, or nobody has needed it for a week.
-            return match self.missing_above(room, node).await? {
-                Some((parent, below)) if !room.view.gaps.nodes.contains_key(&parent) => {
-                    let hint = below.content.parent_event.as_deref();
-                    let (user, needed) = (&*below.sender, naming.needed);
-                    let naming = Naming { user, device: None, hint, hops: 0, needed };
-                    self.look_for_missing(room, parent, naming).await
-                }
-                _ => Ok(()),
-            };
+            return self.look_above(room, node, naming.needed).await;
         }
         self.look_for_missing(room, node, naming).await
+    }
+
+    /// Asks for what is missing above a stored commit, if nobody does so yet. `needed` is as in
+    /// [`Naming`].
+    pub(super) async fn look_above(
+        &self,
+        room: &mut Room,
+        node: NodeId,
+        needed: bool,
+    ) -> Result<(), MlsError> {
+        let Some((missing, below)) = self.missing_above(room, node).await? else { return Ok(()) };
+        let known = room.view.gaps.nodes.get(&missing);
+        if known.is_some_and(|gap| gap.needed || !needed) {
+            return Ok(());
+        }
+        let Some(below) = self.inner.store.commit(&room.id, &below).await? else { return Ok(()) };
+        let hint = below.content.parent_event.as_deref();
+        let naming = Naming { user: &below.sender, device: None, hint, hops: 0, needed };
+        self.look_for_missing(room, missing, naming).await
     }
 
     /// The same for one whose event is not here.
@@ -213,33 +223,42 @@ impl MlsMachine {
     }
 
     /// Whether a commit's event is here, but not its parent.
-    async fn is_waiting(&self, room: &Room, node: &NodeId) -> Result<bool, MlsError> {
+    async fn is_waiting(&self, room: &mut Room, node: &NodeId) -> Result<bool, MlsError> {
         if !room.commit_events.contains_key(node) || room.group.graph().contains(node) {
             return Ok(false);
         }
-        let stored = self.inner.store.commit(&room.id, node).await?;
-        let parent = stored.and_then(|stored| stored.content.parent);
+        let parent = self.parent_of(room, node).await?;
         Ok(parent.is_some_and(|parent| !room.group.graph().contains(&parent)))
     }
 
-    /// The first epoch above this one whose commit's event is not here, and the commit below it.
-    pub(super) async fn missing_above(
+    /// The first epoch above this one whose commit's event is not here, and the one below it.
+    async fn missing_above(
         &self,
-        room: &Room,
+        room: &mut Room,
         mut node: NodeId,
-    ) -> Result<Option<(NodeId, StoredCommit)>, MlsError> {
+    ) -> Result<Option<(NodeId, NodeId)>, MlsError> {
         for _ in 0..MAX_WAY_UP {
-            let Some(commit) = self.inner.store.commit(&room.id, &node).await? else { break };
-            let Some(parent) = commit.content.parent else { break };
+            let Some(parent) = self.parent_of(room, &node).await? else { break };
             if room.group.graph().contains(&parent) {
                 break;
             }
             if !room.commit_events.contains_key(&parent) {
-                return Ok(Some((parent, commit)));
+                return Ok(Some((parent, node)));
             }
             node = parent;
         }
         Ok(None)
+    }
+
+    /// The parent that a commit names, if the store has it.
+    async fn parent_of(&self, room: &mut Room, node: &NodeId) -> Result<Option<NodeId>, MlsError> {
+        if let Some(parent) = room.parents.get(node) {
+            return Ok(*parent);
+        }
+        let Some(commit) = self.inner.store.commit(&room.id, node).await? else { return Ok(None) };
+        let parent = commit.content.parent;
+        room.parents.insert(*node, parent);
+        Ok(parent)
     }
 
     pub(super) async fn save_gaps(&self, room: &mut Room, gaps: Gaps) -> Result<(), MlsError> {

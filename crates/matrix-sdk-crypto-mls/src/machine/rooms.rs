@@ -27,6 +27,9 @@ pub(crate) struct Room {
     pub(crate) commit_events: BTreeMap<NodeId, OwnedEventId>,
     /// When these events came, in milliseconds since 1970.
     pub(crate) commit_times: BTreeMap<NodeId, u64>,
+    /// The parents that stored commits name, of those that were asked for: a long way up through commits that
+    /// wait would read each of them from the store.
+    pub(super) parents: BTreeMap<NodeId, Option<NodeId>>,
     /// The store's version that all of this is of.
     version: StoreVersion,
     /// Changes were given to the store, and nobody knows yet what became of them: an operation that
@@ -239,6 +242,7 @@ impl Room {
             generations: stored.generations,
             commit_events: stored.commit_events,
             commit_times: stored.commit_times,
+            parents: BTreeMap::new(),
             version,
             saving: false,
             nothing_held: false,
@@ -271,6 +275,7 @@ impl Room {
         }
         Arc::make_mut(&mut self.group).apply(changes.group);
         for (node, commit) in changes.commits {
+            self.parents.remove(&node);
             if let Some(commit) = commit {
                 self.commit_events.insert(node, commit.event_id);
                 self.commit_times.insert(node, commit.received_at);
@@ -343,6 +348,7 @@ impl Room {
         const MEMBER: usize = 160;
         const VERDICT: usize = 256;
         const COMMIT: usize = 192;
+        const PARENT: usize = 96;
         const REQUEST: usize = 2048;
         size_of::<Self>()
             + self.group.memory_size()
@@ -350,5 +356,6 @@ impl Room {
             + (self.view.verdicts.len() + self.invented.len()) * VERDICT
             + self.view.join_requests.len() * REQUEST
             + (self.commit_events.len() + self.generations.len()) * COMMIT
+            + self.parents.len() * PARENT
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use matrix_dmls::{GroupError, NodeId, NodeStatus, Welcome, WelcomeParts};
 
-use super::{MlsMachine, Room, files::File, gaps::Naming, heavy::heavy, room_events::may_post};
+use super::{MlsMachine, Room, files::File, heavy::heavy, room_events::may_post};
 use crate::{
     error::MlsError,
     notice::Notice,
@@ -225,12 +225,7 @@ impl MlsMachine {
         }
         for top in tops {
             // What is in the queue already is not asked for again.
-            if let Some((parent, below)) = self.missing_above(room, top).await? {
-                let hint = below.content.parent_event.as_deref();
-                let (user, device) = (&*below.sender, None);
-                let naming = Naming { user, device, hint, hops: 0, needed: true };
-                self.look_for(room, parent, naming).await?;
-            }
+            self.look_above(room, top, true).await?;
         }
         Ok(())
     }

@@ -13,13 +13,14 @@ use crate::store::{
     StoredRoom,
 };
 
-/// A store around another one that counts the writes, can fail at one of them, and remembers them
+/// A store around another one that counts the writes and the commits that are read, can fail at one of them, and remembers them
 /// all, so that the store can be had again as it was at any time.
 #[derive(Debug)]
 pub struct FaultyStore {
     inner: Arc<dyn MlsStore>,
     log: Mutex<Vec<Changes>>,
     attempts: AtomicUsize,
+    commits: AtomicUsize,
     fault: Mutex<Option<StoreFault>>,
 }
 
@@ -45,6 +46,7 @@ impl FaultyStore {
             inner,
             log: Mutex::default(),
             attempts: AtomicUsize::new(0),
+            commits: AtomicUsize::new(0),
             fault: Mutex::default(),
         }
     }
@@ -57,6 +59,11 @@ impl FaultyStore {
     /// How many writes were done.
     pub fn writes(&self) -> usize {
         self.log().len()
+    }
+
+    /// How often a commit was read.
+    pub fn commit_reads(&self) -> usize {
+        self.commits.load(Ordering::SeqCst)
     }
 
     /// Lets one write fail: 0 is the first one that is tried from now on.
@@ -149,6 +156,7 @@ impl MlsStore for FaultyStore {
     }
 
     async fn commit(&self, room_id: &RoomId, node: &NodeId) -> Result<Option<StoredCommit>> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
         self.inner.commit(room_id, node).await
     }
 

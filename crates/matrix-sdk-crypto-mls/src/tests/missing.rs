@@ -89,6 +89,31 @@ async fn a_gap_far_back_is_found() {
     assert_one_epoch(&[&alice, &bob]).await;
 }
 
+/// Each of them names one that waits already, up to the one that is missing.
+#[tokio::test]
+async fn many_that_wait_for_one_cost_little() {
+    const COMMITS: usize = 100;
+    let (server, alice, bob) = alice_and_bob().await;
+    let missing = commits(&alice).await;
+    server.withholds_from(bob.name(), &missing, true);
+    for _ in 0..COMMITS {
+        alice.updates_keys().await;
+    }
+    let event = alice.says("what did you miss?").await;
+    let before = bob.store().commit_reads();
+    bob.syncs().await;
+    assert_eq!(bob.reason(&event), "UnknownEpoch");
+    assert_eq!(gaps(&bob).await.nodes.len(), 1);
+    let reads = bob.store().commit_reads() - before;
+    assert!(reads <= 2 * COMMITS, "{reads}");
+
+    server.withholds_from(bob.name(), &missing, false);
+    pass(&[&bob, &alice], 10 * TestClock::MINUTE).await;
+    pass(&[&bob, &alice], 10 * TestClock::MINUTE).await;
+    bob.has_read(&event, "what did you miss?");
+    assert_one_epoch(&[&alice, &bob]).await;
+}
+
 /// More than fits into one answer.
 #[tokio::test]
 async fn a_long_withheld_branch_comes_in_several_answers() {
