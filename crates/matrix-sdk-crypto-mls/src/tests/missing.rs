@@ -114,6 +114,33 @@ async fn many_that_wait_for_one_cost_little() {
     assert_one_epoch(&[&alice, &bob]).await;
 }
 
+/// More was named by then than one remembers who is not in the group yet.
+#[tokio::test]
+async fn what_is_missing_above_what_came_before_the_welcome_is_looked_for() {
+    let server = SimServer::new(1);
+    let alice = server.device("alice", "PHONE").logs_in().await.creates_room().await;
+    let bob = server.device("bob", "LAPTOP").logs_in().await;
+    alice.invites(&bob);
+    let bob = bob.joins(&alice).await;
+    server.holds_back_to_device_of(bob.name(), true);
+    alice.syncs().await;
+    alice.says("hello").await;
+    let missing = commits(&alice).await;
+    server.withholds_from(bob.name(), &missing, true);
+    for _ in 0..40 {
+        alice.updates_keys().await;
+    }
+    bob.syncs().await;
+    assert_eq!(bob.node().await, None, "he has no Welcome");
+    server.withholds_from(bob.name(), &missing, false);
+    server.holds_back_to_device_of(bob.name(), false);
+    bob.syncs().await;
+    let event = alice.says("can you follow?").await;
+    bob.syncs().await;
+    bob.has_read(&event, "can you follow?");
+    assert_one_epoch(&[&alice, &bob]).await;
+}
+
 /// More than fits into one answer.
 #[tokio::test]
 async fn a_long_withheld_branch_comes_in_several_answers() {
